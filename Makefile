@@ -1,0 +1,32 @@
+# The commands of this repository; each does all of its own set-up. The build itself is CMake's (CMakePresets.json).
+.PHONY: help demo test bench format tidy clean
+
+help:
+	@echo "make demo    build and run the main example"
+	@echo "make test    build and run every test, with and without sanitizers, and on a local Slurm"
+	@echo "make bench   build and run the benchmarks; figures go to build/bench/results.json"
+	@echo "make format  clang-format over all C++ files"
+	@echo "make tidy    clang-tidy over all C++ files of the dev build"
+	@echo "make clean   remove build/ and .venv/"
+
+demo:
+	@scripts/setup.sh
+	@scripts/demo.sh
+
+test:
+	@scripts/setup.sh
+	@scripts/test.sh
+
+bench:
+	@scripts/setup.sh bench
+	@scripts/bench.sh
+
+format:
+	@scripts/check_format.sh --fix
+
+tidy:
+	@scripts/setup.sh
+	@scripts/tidy.sh
+
+clean:
+	rm -rf build .venv

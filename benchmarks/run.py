@@ -1,0 +1,81 @@
+#!/usr/bin/python3
+"""Runs the benchmarks that are installed and says how far each goal is met.
+
+Every measure compares Trireme with its anchors by running them in turn (A B A B ...), each sample in fresh
+processes. Quick by default; FULL=1 takes more repeats and the longer measures. Only the standard library is needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+from driver import picture, report
+from driver.measure import Comparison, Runner
+from driver.spec import Programs, core_count, load_rows
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--build", type=Path, default=ROOT / "build" / "bench", help="build folder of the programs")
+    parser.add_argument("--out", type=Path, default=ROOT / "build" / "bench" / "results.json",
+                        help="the results; machine.json and goals.svg go beside them")
+    parser.add_argument("--only", default="", help="regular expression on the names of the measures")
+    parser.add_argument("--repeats", type=int, default=11 if os.environ.get("FULL") == "1" else 5)
+    parser.add_argument("--anchors", action="store_true", help="the anchors alone, to see what a machine can do")
+    parser.add_argument("--docs", action="store_true", help="write table and picture into docs/ (a whole run does it anyway)")
+    parser.add_argument("--list", action="store_true", help="print the names of the measures")
+    return parser.parse_args()
+
+
+def main() -> int:
+    options = parse()
+    full = os.environ.get("FULL") == "1"
+    rows = load_rows(HERE / "goals.json")
+    chosen = [m for row in rows for m in row.measures if re.search(options.only, m.name)
+              and (full or not m.full_only) and (m.anchors or not options.anchors)]
+    if options.list:
+        print("\n".join(f"{m.name}: {m.what}" for m in chosen))
+        return 0
+    manifest = options.build / "benchmarks" / "programs.json"
+    if not manifest.exists():
+        print(f"{manifest} is missing: configure with -DTRIREME_BENCHMARKS=ON and build {options.build} first",
+              file=sys.stderr)
+        return 2
+    if options.repeats < 5:
+        print("fewer than five repeats: a look, not a figure", file=sys.stderr)
+    programs = Programs(manifest)
+    folder = options.out.resolve().parent
+    folder.mkdir(parents=True, exist_ok=True)
+    facts = report.machine(programs)
+    if os.getloadavg()[0] > 0.5 * core_count():
+        print(f"others are busy on this machine (load {facts['load before']}): expect wide spreads", file=sys.stderr)
+
+    runner = Runner(programs, folder, options.repeats)
+    comparisons: list[Comparison] = []
+    for i, measure in enumerate(chosen):
+        print(f"[{i + 1}/{len(chosen)}] {measure.name}", file=sys.stderr, flush=True)
+        comparisons += runner.compare(measure, with_subject=not options.anchors)
+
+    options.out.write_text(json.dumps([c.record() for c in comparisons], indent=1) + "\n")
+    (folder / "machine.json").write_text(json.dumps(facts, indent=1) + "\n")
+    (folder / "goals.svg").write_text(picture.draw(comparisons))
+    print(report.terminal(comparisons))
+    for peer, package in programs.missing_peers().items():
+        print(f"not installed: {peer} (Debian: {package})")
+    if options.docs or not (options.only or options.anchors):
+        text = report.markdown(rows, comparisons, facts, programs.missing_peers())
+        report.write_docs(ROOT / "docs" / "benchmarks.md", text)
+        (ROOT / "docs" / "benchmarks" / "goals.svg").write_text(picture.draw(comparisons))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,512 @@
+#include "core/actors.hpp"
+
+#include <fmt/format.h>
+
+#include <cstring>
+
+#include "core/foreign_task.hpp"
+
+namespace trireme::detail {
+
+void ActorCell::destroy(Cell* cell) noexcept {
+  auto* self = static_cast<ActorCell*>(cell);
+  if (auto* actor = self->local.load(std::memory_order_acquire)) {
+    // Never exported: this was the last handle, and every call before it is in the mailbox.
+    if (!self->exported()) actor->end();
+    actor->release();
+  }
+  delete self;
+}
+
+const CellOps ActorCell::kOps{destroy, typed, encode};
+
+}  // namespace trireme::detail
+
+namespace trireme::core {
+
+scheduler::Demand demand_of(const Resources& resources, const Placement& placement, double default_cpus, Error& error);
+
+namespace {
+
+detail::Value host_value(Rank rank) {
+  detail::Value value;
+  value.bytes.resize(sizeof rank);
+  std::memcpy(value.bytes.data(), &rank, sizeof rank);
+  return value;
+}
+
+Rank host_of(const Cell* cell) {
+  Rank rank = kNoRank;
+  const auto view = cell->value().view();
+  if (view.size() == sizeof rank) std::memcpy(&rank, view.data(), sizeof rank);
+  return rank;
+}
+
+/// A call or construction that came over the wire, decoded by the runner.
+struct ForeignItem final : detail::MailItem {
+  ForeignItem(Tasks& t, Context& c) : MailItem(&kOps), tasks(t), context(c) {}
+  Tasks& tasks;
+  Context& context;
+  ObjectId id;  // of the outcome; none for a construction
+  bool construct = false;
+  std::uint64_t function = 0;
+  detail::Value args;
+
+  void answer(Outcome outcome) { answer(tasks, context, id, std::move(outcome)); }
+  static void answer(Tasks& tasks, Context& context, ObjectId id, Outcome outcome) {
+    if (!id) return;
+    auto shared = std::make_shared<Outcome>(std::move(outcome));
+    post(*context.host, [&tasks, id, shared] { tasks.finish(id, 0, std::move(*shared)); });
+  }
+
+  struct Finisher final : detail::Waiter {
+    detail::CallBase* call = nullptr;  // completes while it is alive: the waiter fires from within
+    Tasks* tasks = nullptr;
+    Context* context = nullptr;
+    ObjectId id;
+  };
+
+  static Ran run(MailItem* item, LocalActor& actor) {
+    const std::unique_ptr<ForeignItem> self(static_cast<ForeignItem*>(item));
+    const auto* entry = detail::find_function(self->function);
+    detail::Invocation* decoded = nullptr;
+    Outcome failed;
+    if (entry == nullptr) {
+      failed.error = std::make_unique<detail::ErrorInfo>(runtime_error(
+          self->context, Errc::not_found,
+          fmt::format("method {:016x} is not registered in rank {}: load the same libraries on every rank",
+                      self->function, self->context.self)));
+    } else if (entry->ambiguous) {
+      failed.error = std::make_unique<detail::ErrorInfo>(runtime_error(
+          self->context, Errc::already_exists, fmt::format("two different methods are called {}", entry->name)));
+    } else {
+      try {
+        decoded = entry->decode(self->args);
+      } catch (const detail::DecodeError&) {
+        failed.error = std::make_unique<detail::ErrorInfo>(
+            runtime_error(self->context, Errc::type_mismatch,
+                          fmt::format("{} argument bytes do not decode to the parameters of {}",
+                                      self->args.view().size(), entry->name)));
+      } catch (...) {
+        failed.error = std::make_unique<detail::ErrorInfo>(detail::current_exception_info(entry->name));
+      }
+    }
+    if (decoded == nullptr) {
+      if (self->construct) {
+        failed.error->code = Errc::actor_died;
+        actor.die(std::move(*failed.error));
+      } else
+        self->answer(std::move(failed));
+      return Ran::done;
+    }
+    // Born with two references; one is the runner's.
+    const auto keep = CellRef::adopt(decoded);
+    auto* call = static_cast<detail::CallBase*>(decoded);
+    if (self->construct) {
+      auto* make = detail::make_construct_item(call);
+      return make->mail_ops->run(make, actor);
+    }
+    auto* finisher = new Finisher;
+    finisher->call = call;
+    finisher->tasks = &self->tasks;
+    finisher->context = &self->context;
+    finisher->id = self->id;
+    finisher->fire = [](detail::Waiter* waiter) {
+      const std::unique_ptr<Finisher> done(static_cast<Finisher*>(waiter));
+      answer(*done->tasks, *done->context, done->id, outcome_of(done->call, false));
+    };
+    call->add_waiter(finisher);
+    return detail::run_call(call, actor);
+  }
+  static void fail(MailItem* item, const detail::ErrorInfo& error) {
+    const std::unique_ptr<ForeignItem> self(static_cast<ForeignItem*>(item));
+    Outcome outcome;
+    outcome.error = std::make_unique<detail::ErrorInfo>(error);
+    self->answer(std::move(outcome));
+  }
+  static constexpr Ops kOps{run, fail};
+};
+
+}  // namespace
+
+Actors::~Actors() {
+  for (auto& [id, actor] : hosted_) actor->release();
+}
+
+CellRef Actors::spawn_here(detail::CallBase* construct, int max_concurrency) {
+  auto* cell = new ActorCell;
+  auto* actor = new LocalActor(*context_.host, max_concurrency);
+  cell->local.store(actor, std::memory_order_release);
+  cell->complete(host_value(context_.self));
+  actor->deliver(detail::make_construct_item(construct));
+  return CellRef::adopt(cell);
+}
+
+void Actors::spawn_placed(ActorCell* cell, detail::CallBase* construct, const ActorOptions& options) {
+  place(cell, construct, options);
+}
+
+void Actors::fail(ActorCell* cell, detail::CallBase* construct, detail::ErrorInfo error) {
+  auto waiting = std::exchange(cell->waiting, {});
+  cell->complete_error(error);
+  detail::fail_invocation(construct, std::move(error));
+  construct->release();
+  for (auto& call : waiting) call(nullptr);
+}
+
+LocalActor* Actors::host_here(const scheduler::Demand& demand, bool holds, std::int32_t bundle, int max_concurrency,
+                              detail::MailItem* construct, std::vector<CellRef> deps,
+                              std::function<void(std::string)> refused) {
+  auto* actor = new LocalActor(*context_.host, max_concurrency);
+  detail::watch_deps(*actor, construct, deps, [this](Cell* dep) { refs_.need(dep); });
+  if (!holds) {
+    actor->deliver(construct);
+    return actor;
+  }
+  // The construction waits behind an argument that "arrives" when the resources are there; calls queue up behind it.
+  if (!construct->mail_deps) construct->mail_deps = std::make_shared<detail::MailDeps>();
+  auto gate = construct->mail_deps;
+  gate->left.fetch_add(1, std::memory_order_relaxed);
+  actor->retain();
+  auto holder = std::make_shared<scheduler::HolderId>(0);
+  auto* host = context_.host;
+  actor->on_end = [this, holder, host] {
+    post(*host, [this, holder] {
+      if (*holder != 0) tasks_.release_holder(*holder);
+    });
+  };
+  actor->deliver(construct);
+  *holder = tasks_.offer(
+      demand, bundle, UINT32_MAX,
+      [this, actor, gate, refused](bool granted) {
+        if (!granted)
+          actor->kill(
+              runtime_error(context_, Errc::unschedulable, "the resources asked for an actor are not in this rank"));
+        actor->dep_arrived(*gate);
+        actor->release();
+      },
+      nullptr);
+  return actor;
+}
+
+void Actors::place(ActorCell* cell, detail::CallBase* construct, const ActorOptions& options) {
+  Error bad;
+  auto demand = demand_of(options.resources, options.placement, 0, bad);
+  if (bad.code != Errc::unknown) return fail(cell, construct, runtime_error(context_, bad.code, bad.message));
+  if (demand.strategy == scheduler::Strategy::placement_group && !cluster->knows_group(demand.group)) {
+    tasks_.when_group(demand.group, [this, cell = refs_.handle(refs_.export_cell(cell)), construct,
+                                     options](const detail::ErrorInfo* error) {
+      auto* actor = static_cast<ActorCell*>(cell.get());
+      if (error != nullptr)
+        fail(actor, construct, *error);
+      else
+        place(actor, construct, options);
+    });
+    return;
+  }
+  Rank rank = context_.self;
+  std::int32_t bundle = -1;
+  const bool holds = !demand.resources.empty() || demand.strategy == scheduler::Strategy::placement_group;
+  if (!holds && demand.strategy == scheduler::Strategy::normal) {
+    // Nothing says where: ranks in turn, beginning with this one.
+    for (std::uint32_t i = 0; i < context_.size; ++i) {
+      rank = (context_.self + round_robin_++) % context_.size;
+      if (context_.alive(rank)) break;
+    }
+  } else {
+    auto choice = cluster->choose(demand, context_.rng);
+    if (!choice) return fail(cell, construct, runtime_error(context_, choice.error().code, choice.error().message));
+    rank = choice->rank;
+    bundle = choice->bundle;
+    cluster->assume(rank, demand.resources);
+  }
+  std::vector<Cell*> cells(construct->invocation->deps(construct, nullptr));
+  construct->invocation->deps(construct, cells.data());
+  std::vector<CellRef> deps;
+  for (auto* dep : cells) deps.push_back(CellRef::share(dep));
+  if (rank == context_.self) {
+    auto* actor = host_here(demand, holds, bundle, options.max_concurrency, detail::make_construct_item(construct),
+                            std::move(deps), {});
+    for (auto& call : std::exchange(cell->waiting, {})) call(actor);
+    cell->complete(host_value(rank));
+    cell->local.store(actor, std::memory_order_release);
+    if (auto* entry = cell->entry()) {
+      actor->retain();
+      hosted_[entry->id] = actor;
+    }
+    return;
+  }
+  auto& entry = refs_.export_cell(cell);
+  const auto args = construct->invocation->encode_args(construct);
+  auto out = context_.begin(MessageType::actor_create);
+  out.id(entry.id);
+  out.put(construct->function->id);
+  out.varint(static_cast<std::uint64_t>(options.max_concurrency));
+  out.put(static_cast<std::uint8_t>(holds));
+  out.put(bundle);
+  demand.encode(out);
+  out.varint(deps.size());
+  out.blob(args.view());
+  refs_.write(out, args.refs, rank);
+  context_.send(rank);
+  construct->complete(host_value(rank));
+  construct->release();
+  cell->complete(host_value(rank));
+  for (auto& call : std::exchange(cell->waiting, {})) call(nullptr);
+}
+
+void Actors::on_create(Rank from, Reader& in) {
+  const auto id = in.id();
+  auto item = std::make_unique<ForeignItem>(tasks_, context_);
+  item->construct = true;
+  item->function = in.get<std::uint64_t>();
+  const auto concurrency = in.varint();
+  const bool holds = in.get<std::uint8_t>() != 0;
+  const auto bundle = in.get<std::int32_t>();
+  const auto demand = scheduler::Demand::decode(in);
+  const auto deps = in.varint();
+  const auto args = in.blob();
+  item->args.bytes.assign(args.begin(), args.end());
+  item->args.refs = refs_.read(in, from);
+  if (!in.done() || id.owner != from || deps > item->args.refs.size() || concurrency == 0 || concurrency > 1'000'000)
+    return in.fail();
+  std::vector<CellRef> wait(item->args.refs.begin(), item->args.refs.begin() + static_cast<std::ptrdiff_t>(deps));
+  auto* actor = host_here(demand, holds, bundle, static_cast<int>(concurrency), item.release(), std::move(wait), {});
+  hosted_[id] = actor;
+  auto early = early_.extract(id);
+  if (!early.empty()) {
+    for (auto& deliver : early.mapped()) deliver(actor);
+  }
+}
+
+Cell* Actors::make_cell(ObjectId id) {
+  auto* cell = new ActorCell;
+  if (const auto at = hosted_.find(id); at != hosted_.end()) {
+    at->second->retain();
+    cell->complete(host_value(context_.self));
+    cell->local.store(at->second, std::memory_order_release);
+  }
+  return cell;
+}
+
+void Actors::call(ActorCell* actor, detail::CallBase* call, std::span<const CellRef> deps) {
+  if (auto* local = actor->local.load(std::memory_order_acquire);
+      local != nullptr && actor->posted.load(std::memory_order_acquire) == 0) {
+    bool here = true;
+    for (const auto& dep : deps) here = here && (dep->ready() || !dep->exported());
+    if (here) {
+      // An argument that is pending in this rank alone; should its task be given away, its result is brought back
+      // because this waiter is there (Refs::make_entry).
+      detail::watch_deps(*local, call, deps, [](Cell*) {});
+      local->retain();
+      call->target = local;
+      local->deliver(call);
+      return;
+    }
+  }
+  actor->posted.fetch_add(1, std::memory_order_acq_rel);
+  detail::Value args;
+  if (actor->local.load(std::memory_order_acquire) == nullptr)
+    args = call->invocation->encode_args(call);
+  else
+    args.refs.assign(deps.begin(), deps.end());
+  post(*context_.host,
+       [this, actor = CellRef::share(actor), call, args = std::move(args), count = deps.size()]() mutable {
+         auto* cell = static_cast<ActorCell*>(actor.get());
+         route(cell, call, std::move(args), static_cast<std::uint32_t>(count));
+         cell->posted.fetch_sub(1, std::memory_order_acq_rel);
+       });
+}
+
+void Actors::route(ActorCell* actor, detail::CallBase* call, detail::Value args, std::uint32_t deps) {
+  if (!actor->ready()) {
+    actor->waiting.push_back([this, actor, call, args = std::move(args), deps](LocalActor* local) mutable {
+      send_or_deliver(actor, local, call, std::move(args), deps);
+    });
+    if (actor->entry() != nullptr && actor->waiting.size() == 1) {
+      refs_.when_located(actor, [this, keep = refs_.handle(*actor->entry())] {
+        auto* cell = static_cast<ActorCell*>(keep.get());
+        for (auto& waiting : std::exchange(cell->waiting, {})) waiting(nullptr);
+      });
+    }
+    return;
+  }
+  send_or_deliver(actor, actor->local.load(std::memory_order_acquire), call, std::move(args), deps);
+}
+
+void Actors::send_or_deliver(ActorCell* actor, LocalActor* local, detail::CallBase* call, detail::Value args,
+                             std::uint32_t deps) {
+  const std::vector<CellRef> wait(args.refs.begin(), args.refs.begin() + deps);
+  const auto fail_with = [&](detail::ErrorInfo error) {
+    detail::fail_invocation(call, std::move(error));
+    call->release();
+  };
+  if (local != nullptr) {
+    detail::watch_deps(*local, call, wait, [this](Cell* dep) { refs_.need(dep); });
+    return local->deliver(call);
+  }
+  if (actor->form() == detail::CellForm::error) return fail_with(actor->error());
+  const auto host = host_of(actor);
+  auto& entry = refs_.export_cell(actor);
+  if (host == context_.self) {
+    auto deliver = [this, call, wait](LocalActor* hosted) {
+      detail::watch_deps(*hosted, call, wait, [this](Cell* dep) { refs_.need(dep); });
+      hosted->deliver(call);
+    };
+    if (const auto at = hosted_.find(entry.id); at != hosted_.end()) return deliver(at->second);
+    early_[entry.id].push_back(std::move(deliver));
+    return;
+  }
+  if (host >= context_.size || !context_.alive(host)) {
+    return fail_with(
+        runtime_error(context_, Errc::actor_died, fmt::format("rank {}, which hosted the actor, died", host)));
+  }
+  // Made while the actor was thought to be local: encode now.
+  if (args.bytes.empty()) args = call->invocation->encode_args(call);
+  const auto index = tasks_.expect_call(call, CellRef::share(actor), host);
+  auto out = context_.begin(MessageType::actor_call);
+  out.id(entry.id);
+  out.varint(index);
+  out.put(call->function->id);
+  out.varint(deps);
+  out.blob(args.view());
+  refs_.write(out, args.refs, host);
+  context_.send(host);
+  call->invocation->drop_args(call);
+  call->release();
+}
+
+void Actors::on_call(Rank from, Reader& in) {
+  const auto actor = in.id();
+  auto item = std::make_unique<ForeignItem>(tasks_, context_);
+  item->id = {from, in.varint()};
+  item->function = in.get<std::uint64_t>();
+  const auto deps = in.varint();
+  const auto args = in.blob();
+  item->args.bytes.assign(args.begin(), args.end());
+  item->args.refs = refs_.read(in, from);
+  if (!in.done() || deps > item->args.refs.size()) return in.fail();
+  std::vector<CellRef> wait(item->args.refs.begin(), item->args.refs.begin() + static_cast<std::ptrdiff_t>(deps));
+  auto deliver = [this, raw = item.release(), wait = std::move(wait)](LocalActor* hosted) {
+    detail::watch_deps(*hosted, raw, wait, [this](Cell* dep) { refs_.need(dep); });
+    hosted->deliver(raw);
+  };
+  if (const auto at = hosted_.find(actor); at != hosted_.end()) return deliver(at->second);
+  // A handle of an actor that this rank owns and hosts is registered when it is exported.
+  if (auto* entry = refs_.find(actor); entry != nullptr) {
+    if (auto* local = static_cast<ActorCell*>(entry->cell)->local.load(std::memory_order_acquire))
+      return deliver(local);
+  }
+  early_[actor].push_back(std::move(deliver));
+}
+
+void Actors::on_end(Rank from, Reader& in) {
+  const auto id = in.id();
+  if (!in.done() || id.owner != from) return in.fail();
+  const auto at = hosted_.find(id);
+  if (at == hosted_.end()) return;
+  auto* actor = at->second;
+  hosted_.erase(at);
+  actor->end();
+  actor->release();
+}
+
+void Actors::kill(ActorCell* actor) {
+  auto error = runtime_error(context_, Errc::actor_died, fmt::format("the actor was killed by rank {}", context_.self));
+  const auto* entry = actor->entry();
+  if (entry == nullptr || entry->owned) return kill_owned(actor, std::move(error));
+  // The owner frees the name and passes the kill on. The host is told by us too, so that our later calls find it dead.
+  const auto send_kill = [&](Rank to) {
+    if (to == context_.self || to >= context_.size || !context_.alive(to)) return;
+    auto out = context_.begin(MessageType::actor_kill);
+    out.id(entry->id);
+    encode_error(out, error);
+    context_.send(to);
+  };
+  send_kill(entry->id.owner);
+  if (auto* local = actor->local.load(std::memory_order_acquire)) return local->kill(std::move(error));
+  if (!actor->ready() || actor->form() == detail::CellForm::error) return;
+  if (const auto host = host_of(actor); host != entry->id.owner) send_kill(host);
+}
+
+void Actors::kill_owned(ActorCell* actor, detail::ErrorInfo error) {
+  std::erase_if(detached_, [&](const CellRef& ref) { return ref.get() == actor; });
+  if (!actor->name.empty() && on_name_free) on_name_free(std::exchange(actor->name, {}));
+  if (auto* local = actor->local.load(std::memory_order_acquire)) return local->kill(std::move(error));
+  if (!actor->ready()) {
+    actor->waiting.push_back([this, actor, error](LocalActor* local) {
+      if (local != nullptr)
+        local->kill(error);
+      else
+        kill_owned(actor, error);
+    });
+    return;
+  }
+  if (actor->form() == detail::CellForm::error) return;
+  const auto host = host_of(actor);
+  if (host >= context_.size || !context_.alive(host)) return;
+  auto out = context_.begin(MessageType::actor_kill);
+  out.id(refs_.export_cell(actor).id);
+  encode_error(out, error);
+  context_.send(host);
+}
+
+void Actors::on_kill(Rank, Reader& in) {
+  const auto id = in.id();
+  auto error = decode_error(in);
+  if (!in.done()) return in.fail();
+  if (id.owner == context_.self) {
+    auto* entry = refs_.find(id);
+    if (entry == nullptr || entry->cell->kind() != detail::CellKind::actor) return;
+    // kill_owned() may drop the last other handle.
+    const auto keep = refs_.handle(*entry);
+    return kill_owned(static_cast<ActorCell*>(keep.get()), std::move(error));
+  }
+  // Not here: it has ended, or is not created yet; then the owner's own message follows the creation.
+  if (const auto at = hosted_.find(id); at != hosted_.end()) at->second->kill(std::move(error));
+}
+
+void Actors::on_unreferenced(Entry& entry) {
+  auto* cell = static_cast<ActorCell*>(entry.cell);
+  if (!cell->name.empty() && on_name_free) on_name_free(cell->name);
+  if (auto* local = cell->local.load(std::memory_order_acquire)) {
+    local->end();
+    if (const auto at = hosted_.find(entry.id); at != hosted_.end()) {
+      at->second->release();
+      hosted_.erase(at);
+    }
+    return;
+  }
+  if (!cell->ready() || cell->form() == detail::CellForm::error) return;
+  const auto host = host_of(cell);
+  if (host >= context_.size || !context_.alive(host)) return;
+  auto out = context_.begin(MessageType::actor_end);
+  out.id(entry.id);
+  context_.send(host);
+}
+
+void Actors::on_rank_dead(Rank dead) {
+  // Its owner is gone: nobody will end it. Callers that still hold handles get owner_died-like errors from now on.
+  std::vector<ObjectId> orphans;
+  for (const auto& [id, actor] : hosted_) {
+    if (id.owner == dead) orphans.push_back(id);
+  }
+  for (const auto& id : orphans) {
+    auto* actor = hosted_.at(id);
+    hosted_.erase(id);
+    actor->kill(runtime_error(context_, Errc::actor_died, fmt::format("rank {}, which owned the actor, died", dead)));
+    actor->release();
+  }
+  std::erase_if(early_, [&](const auto& item) { return item.first.owner == dead; });
+}
+
+void Actors::shut_down() {
+  detached_.clear();
+  for (auto& [id, actor] : hosted_) {
+    actor->kill(runtime_error(context_, Errc::shutdown, "the job ends"));
+    actor->release();
+  }
+  hosted_.clear();
+}
+
+}  // namespace trireme::core

@@ -1,0 +1,157 @@
+#include "core/foreign_task.hpp"
+
+#include <fmt/format.h>
+
+#include "core/current.hpp"
+#include "core/rank_core.hpp"
+#include "trireme/task.hpp"
+
+namespace trireme::core {
+
+namespace {
+
+struct Finisher final : detail::Waiter {
+  CellRef invocation;
+  bool split = false;
+  std::function<void(Outcome)> done;
+
+  static void on_end(detail::Waiter* waiter) {
+    std::unique_ptr<Finisher> self(static_cast<Finisher*>(waiter));
+    auto* call = static_cast<detail::Invocation*>(self->invocation.get());
+    self->done(outcome_of(call, self->split));
+  }
+};
+
+detail::Value wire_form(Cell* cell) {
+  if (cell->form() == detail::CellForm::typed) return cell->ops()->encode(cell);
+  return cell->value();
+}
+
+}  // namespace
+
+Outcome outcome_of(detail::Invocation* invocation, bool split) {
+  Outcome outcome;
+  if (invocation->form() == detail::CellForm::error) {
+    outcome.error = std::make_unique<detail::ErrorInfo>(invocation->error());
+    return outcome;
+  }
+  try {
+    if (split && invocation->extra != nullptr) {
+      for (const auto& element : invocation->extra->elements) outcome.values.push_back(wire_form(element.get()));
+    } else {
+      outcome.values.push_back(wire_form(invocation));
+    }
+  } catch (...) {
+    outcome.values.clear();
+    outcome.error = std::make_unique<detail::ErrorInfo>(detail::current_exception_info(invocation->function->name));
+  }
+  return outcome;
+}
+
+void run_invocation(detail::Invocation* invocation, void* object, bool split, std::uint16_t returns,
+                    std::function<void(Outcome)> done) {
+  if (split) {
+    detail::attach_elements(invocation);
+    if (invocation->extra->elements.size() != returns) {
+      Outcome outcome;
+      outcome.error = std::make_unique<detail::ErrorInfo>();
+      outcome.error->code = Errc::type_mismatch;
+      outcome.error->message = fmt::format("{} returns {} values here, {} were asked for: the ranks run different code",
+                                           invocation->function->name, invocation->extra->elements.size(), returns);
+      return done(std::move(outcome));
+    }
+  }
+  invocation->invocation->invoke(invocation, object);
+  if (invocation->ready()) return done(outcome_of(invocation, split));
+  auto finisher = std::make_unique<Finisher>();
+  finisher->invocation = CellRef::share(invocation);
+  finisher->split = split;
+  finisher->done = std::move(done);
+  finisher->fire = &Finisher::on_end;
+  auto* raw = finisher.release();
+  if (!invocation->add_waiter(raw)) Finisher::on_end(raw);
+}
+
+namespace {
+
+/// The task with resources that runs on this thread, if any.
+struct Running {
+  Tasks* tasks = nullptr;
+  scheduler::HolderId holder = 0;
+};
+thread_local Running running;
+
+}  // namespace
+
+LentCpu::LentCpu(Host& host) : host_(host) {
+  const auto mine = std::exchange(running, {});
+  tasks_ = mine.tasks;
+  holder_ = mine.holder;
+  if (tasks_ != nullptr) post(host_, [tasks = tasks_, holder = holder_] { tasks->lend_cpu(holder); });
+}
+
+LentCpu::~LentCpu() {
+  if (tasks_ != nullptr) post(host_, [tasks = tasks_, holder = holder_] { tasks->reclaim_cpu(holder); });
+  running = {tasks_, holder_};
+}
+
+ForeignTask::ForeignTask(Tasks& tasks, TaskSpec task, scheduler::HolderId holder, bool may_leave)
+    : Work(&ForeignTask::action, may_leave), spec(std::move(task)), tasks_(tasks), holder_(holder) {}
+
+void ForeignTask::action(scheduler::Work* work, Do what) {
+  TRIREME_CHECK(what == Do::run, "a foreign task was claimed by somebody who does not know it");
+  std::unique_ptr<ForeignTask> self(static_cast<ForeignTask*>(work));
+  self->run();
+}
+
+void ForeignTask::run() {
+  auto& tasks = tasks_;
+  auto finish = [&tasks, id = spec.id, attempt = spec.attempt, holder = holder_](Outcome outcome) {
+    auto shared = std::make_shared<Outcome>(std::move(outcome));
+    post(*tasks.context_.host, [&tasks, id, attempt, holder, shared] {
+      if (holder != 0) tasks.release_holder(holder);
+      --tasks.foreign_;
+      tasks.finish(id, attempt, std::move(*shared));
+    });
+  };
+  auto fail = [&](Errc code, std::string message) {
+    Outcome outcome;
+    outcome.error = std::make_unique<detail::ErrorInfo>(runtime_error(tasks.context_, code, std::move(message)));
+    finish(std::move(outcome));
+  };
+  const auto* entry = detail::find_function(spec.function);
+  if (entry == nullptr) {
+    return fail(Errc::not_found,
+                fmt::format("rank {} asked for function {:016x}, which no library loaded in rank {} registers: "
+                            "load the same libraries on every rank",
+                            spec.id.owner, spec.function, tasks.context_.self));
+  }
+  if (entry->ambiguous) {
+    return fail(Errc::already_exists, fmt::format("two different functions are called {}: give functions in anonymous "
+                                                  "namespaces names of their own",
+                                                  entry->name));
+  }
+  detail::Invocation* invocation = nullptr;
+  try {
+    invocation = entry->decode(spec.args);
+  } catch (const detail::DecodeError&) {
+    return fail(Errc::type_mismatch,
+                fmt::format("the {} argument bytes from rank {} do not decode to the parameters of {}",
+                            spec.args.view().size(), spec.id.owner, entry->name));
+  } catch (...) {
+    Outcome outcome;
+    outcome.error = std::make_unique<detail::ErrorInfo>(detail::current_exception_info(entry->name));
+    return finish(std::move(outcome));
+  }
+  // Born with two references, ours and the queue's: both are given up here, a coroutine keeps its own.
+  const auto keep = CellRef::adopt(invocation);
+  invocation->release();
+  if (holder_ == 0) return run_invocation(invocation, nullptr, spec.split, spec.returns, std::move(finish));
+  running = {&tasks, holder_};
+  run_invocation(invocation, nullptr, spec.split, spec.returns, std::move(finish));
+  running = {};
+  // A coroutine that waits needs no CPU, and takes none for its short steps.
+  if (!invocation->ready()) post(*tasks.context_.host, [&tasks, holder = holder_] { tasks.lend_cpu(holder); });
+}
+
+}  // namespace trireme::core

@@ -1,0 +1,47 @@
+#pragma once
+
+#include "core/tasks.hpp"
+
+namespace trireme::core {
+
+/// Runs a decoded invocation to its end (coroutines end later) and hands its outcome over in wire form.
+///
+/// Lifetime: deletes itself after `done` ran. `done` runs on the thread that finished the invocation.
+void run_invocation(detail::Invocation* invocation, void* object, bool split, std::uint16_t returns,
+                    std::function<void(Outcome)> done);
+/// Outcome of a finished invocation; encodes, and copies large values into the arena.
+Outcome outcome_of(detail::Invocation* invocation, bool split);
+
+/// While it lives, the task that runs on this thread waits: its CPUs are lent (Tasks::lend_cpu).
+///
+/// A fiber goes on on the thread where it waited, so what the thread runs is noted per thread and put aside here.
+class LentCpu {
+ public:
+  explicit LentCpu(Host& host);
+  ~LentCpu();
+  LentCpu(const LentCpu&) = delete;
+  LentCpu& operator=(const LentCpu&) = delete;
+
+ private:
+  Host& host_;
+  Tasks* tasks_ = nullptr;
+  scheduler::HolderId holder_ = 0;
+};
+
+/// A task of another rank (or one of ours that came back) in this rank's queues, still encoded: it is decoded by the
+/// thread that runs it, and goes on as it is when it is stolen again.
+class ForeignTask final : public scheduler::Work {
+ public:
+  ForeignTask(Tasks& tasks, TaskSpec spec, scheduler::HolderId holder, bool exportable);
+  TaskSpec spec;
+  /// Keeps reference arguments in place while the task runs.
+  std::vector<detail::Value> pins;
+  static void action(scheduler::Work* work, Do what);
+
+ private:
+  void run();
+  Tasks& tasks_;
+  scheduler::HolderId holder_;
+};
+
+}  // namespace trireme::core

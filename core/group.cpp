@@ -1,0 +1,65 @@
+#include "trireme/group.hpp"
+
+#include "core/current.hpp"
+#include "core/rank_core.hpp"
+
+namespace trireme {
+
+namespace core {
+scheduler::Demand demand_of(const Resources& resources, const Placement& placement, double default_cpus, Error& error);
+}
+
+struct PlacementGroup::State {
+  detail::CellRef ready;
+  ObjectId id;
+  bool removed = false;
+  ~State() { remove(); }
+  void remove() {
+    if (std::exchange(removed, true)) return;
+    auto* core = core::current_or_null();
+    if (core == nullptr) return;
+    core::post(*core->context().host, [core, id = id] { core->remove_group(id); });
+  }
+};
+
+PlacementGroup::PlacementGroup(GroupStrategy strategy, std::vector<Resources> bundles)
+    : state_(std::make_shared<State>()) {
+  auto& core = core::current();
+  std::vector<scheduler::Resources> amounts;
+  for (const auto& bundle : bundles) {
+    Error bad;
+    amounts.push_back(core::demand_of(bundle, {}, 1, bad).resources);
+    if (bad.code != Errc::unknown) {
+      state_->removed = true;
+      detail::throw_error(core::runtime_error(core.context(), bad.code, bad.message));
+    }
+  }
+  if (amounts.empty()) {
+    state_->removed = true;
+    detail::throw_error(
+        core::runtime_error(core.context(), Errc::invalid_argument, "a placement group needs at least one bundle"));
+  }
+  state_->ready = detail::make_plain_cell();
+  scheduler::WaitPoint point;
+  auto& host = *core.context().host;
+  core::post(host, [&] {
+    state_->id = core.create_group(static_cast<scheduler::GroupStrategy>(strategy), std::move(amounts), state_->ready);
+    point.signal();
+  });
+  host.wait(point, kForever);
+}
+
+Ref<detail::Nothing> PlacementGroup::ready() const { return Ref<detail::Nothing>(state_->ready); }
+
+Placement PlacementGroup::on(int bundle) const {
+  Placement placement;
+  placement.kind = Placement::Kind::group;
+  placement.group = state_->id.index;
+  placement.group_owner = state_->id.owner;
+  placement.bundle = bundle;
+  return placement;
+}
+
+void PlacementGroup::remove() { state_->remove(); }
+
+}  // namespace trireme

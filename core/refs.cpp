@@ -1,0 +1,535 @@
+#include "core/refs.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace trireme::core {
+
+namespace {
+
+enum class ValueKind : std::uint8_t { bytes = 0, located = 1, error = 2 };
+
+void add_to(std::vector<std::pair<Rank, std::uint32_t>>& list, Rank rank, std::uint32_t count) {
+  for (auto& [r, n] : list) {
+    if (r == rank) {
+      n += count;
+      return;
+    }
+  }
+  list.emplace_back(rank, count);
+}
+
+void take_from(std::vector<std::pair<Rank, std::uint32_t>>& list, Rank rank, std::uint32_t count) {
+  for (auto& [r, n] : list) {
+    if (r == rank) {
+      n -= std::min(n, count);
+      if (n == 0) {
+        std::swap(list.back(), *std::find_if(list.begin(), list.end(), [&](auto& p) { return p.first == rank; }));
+        list.pop_back();
+      }
+      return;
+    }
+  }
+}
+
+}  // namespace
+
+Refs::~Refs() {
+  held_.clear();
+  // What is left at the end of the job: the cells' memory goes, without messages.
+  for (auto& [id, entry] : entries_) {
+    entry->contained.clear();
+    entry->encoded.reset();
+  }
+}
+
+Entry& Refs::make_entry(ObjectId id, Cell* cell, bool owned) {
+  auto* entry = new Entry;
+  entry->id = id;
+  entry->cell = cell;
+  entry->owned = owned;
+  entry->released.entry = entry;
+  entry->released.context = &context_;
+  entry->released.run = [](scheduler::Command* command) {
+    auto* link = static_cast<Entry::Link*>(command);
+    link->refs->on_released(*link->entry);
+  };
+  entry->released.refs = this;
+  entry->became_ready.entry = entry;
+  entry->became_ready.context = &context_;
+  entry->became_ready.refs = this;
+  entry->became_ready.run = [](scheduler::Command* command) {
+    auto* link = static_cast<Entry::Link*>(command);
+    link->refs->on_became_ready(*link->entry);
+  };
+  entry->watcher.entry = entry;
+  entry->watcher.fire = [](detail::Waiter* waiter) {
+    auto* e = static_cast<Entry::Watcher*>(waiter)->entry;
+    // Given up by complete_located(): then only protocol code completes the cell, and has told everybody.
+    if (!e->watch) return;
+    e->became_ready.context->host->post(&e->became_ready);
+  };
+  entries_.emplace(id, entry);
+  cell->set_entry(entry);
+  // Pairs with on_ready(): a waiter adds itself, then looks at exported(); here exported is set, then waiters are
+  // looked for. One of the two sees the other.
+  entry->wanted = cell->has_waiters();
+  return *entry;
+}
+
+Entry& Refs::export_cell(Cell* cell) {
+  if (auto* known = cell->entry()) return *known;
+  return make_entry(new_id(), cell, true);
+}
+
+CellRef Refs::handle(Entry& entry) {
+  if (entry.cell->retain_counted() == 0) {
+    ++entry.lives;
+    entry.local = true;
+  }
+  return CellRef::adopt(entry.cell);
+}
+
+Entry* Refs::find(ObjectId id) {
+  const auto at = entries_.find(id);
+  return at == entries_.end() ? nullptr : at->second;
+}
+
+void Refs::grant(Entry& entry, Rank to) {
+  if (to != context_.self && context_.alive(to)) add_to(entry.grants, to, 1);
+}
+
+void Refs::write(Writer& out, std::span<const CellRef> refs, Rank to) {
+  out.varint(refs.size());
+  for (const auto& ref : refs) {
+    auto& entry = export_cell(ref.get());
+    out.id(entry.id);
+    const bool actor = ref->kind() == detail::CellKind::actor;
+    out.put(static_cast<std::uint8_t>(actor ? 1 : 0));
+    if (entry.owned) {
+      grant(entry, to);
+    } else if (to != entry.id.owner && context_.alive(to) && to != context_.self) {
+      // A loan: our own reference stays until the owner has registered `to`. To the owner itself FIFO is enough.
+      add_to(entry.loans, to, 1);
+      handle(entry).detach();
+    }
+  }
+}
+
+std::vector<CellRef> Refs::read(Reader& in, Rank from) {
+  const auto count = in.count(3);
+  std::vector<CellRef> refs;
+  refs.reserve(count);
+  for (std::uint64_t i = 0; i < count && in.ok(); ++i) {
+    const auto id = in.id();
+    const auto kind = in.get<std::uint8_t>();
+    if (!in.ok() || !id || id.owner >= context_.size || kind > 1) {
+      in.fail();
+      break;
+    }
+    auto* entry = find(id);
+    const bool known = entry != nullptr;
+    if (!known) {
+      if (id.owner == context_.self) {
+        // Our own reference came back, but we freed it: only after the death of whoever held it for the sender.
+        auto cell = kind == 1 ? CellRef::adopt(make_actor_cell(id)) : detail::make_plain_cell();
+        cell->complete_error(
+            runtime_error(context_, Errc::object_lost,
+                          fmt::format("object {}.{} was freed by its owner before this reference to it "
+                                      "arrived: the rank that passed it on has died",
+                                      id.owner, id.index)));
+        refs.push_back(std::move(cell));
+        continue;
+      }
+      Cell* cell = kind == 1 ? make_actor_cell(id) : detail::make_plain_cell().detach();
+      entry = &make_entry(id, cell, false);
+      refs.push_back(CellRef::adopt(cell));
+      if (!context_.alive(id.owner)) {
+        refs.back()->complete_error(
+            runtime_error(context_, Errc::owner_died,
+                          fmt::format("rank {}, the owner of object {}.{}, is dead", id.owner, id.owner, id.index)));
+      }
+    } else {
+      refs.push_back(handle(*entry));
+    }
+    if (entry->owned || from == context_.self) continue;
+    if (from == id.owner) {
+      ++entry->received;
+    } else if (context_.alive(id.owner)) {
+      ++entry->received;
+      auto out = context_.begin(MessageType::borrow);
+      out.id(id);
+      out.varint(from);
+      context_.send(id.owner);
+    }
+  }
+  return refs;
+}
+
+void Refs::write_value(Writer& out, const Value& value, Rank to) {
+  if (value.buffer) {
+    out.put(ValueKind::located);
+    Location{value.buffer.rank, value.buffer.offset, value.buffer.size, value.buffer.generation}.encode(out);
+  } else {
+    out.put(ValueKind::bytes);
+    out.blob(value.bytes);
+  }
+  write(out, value.refs, to);
+}
+
+Refs::Incoming Refs::read_value(Reader& in, Rank from) {
+  Incoming incoming;
+  const auto kind = in.get<ValueKind>();
+  if (kind == ValueKind::located) {
+    incoming.location = Location::decode(in);
+    if (incoming.location->rank >= context_.size) in.fail();
+  } else if (kind == ValueKind::bytes) {
+    const auto bytes = in.blob();
+    incoming.value.bytes.assign(bytes.begin(), bytes.end());
+  } else {
+    in.fail();
+  }
+  incoming.value.refs = read(in, from);
+  return incoming;
+}
+
+void Refs::answer(Entry& entry, Rank to) {
+  auto* cell = entry.cell;
+  const Value* value = nullptr;
+  if (cell->ready()) {
+    if (cell->form() == detail::CellForm::encoded) {
+      value = &cell->value();
+    } else if (cell->form() == detail::CellForm::typed) {
+      if (!entry.encoded) entry.encoded = std::make_unique<Value>(cell->ops()->encode(cell));
+      value = entry.encoded.get();
+    }
+  }
+  auto out = context_.begin(MessageType::value);
+  out.id(entry.id);
+  if (value != nullptr && value->lazy == Value::Lazy::no) {
+    write_value(out, *value, to);
+  } else if (entry.location) {
+    out.put(ValueKind::located);
+    entry.location->encode(out);
+    write(out, entry.contained, to);
+  } else {
+    out.put(ValueKind::error);
+    encode_error(out, cell->error());
+  }
+  context_.send(to);
+}
+
+void Refs::on_subscribe(Rank from, Reader& in) {
+  const auto id = in.id();
+  if (!in.done()) return in.fail();
+  auto* entry = find(id);
+  if (entry == nullptr) {
+    auto out = context_.begin(MessageType::value);
+    out.id(id);
+    out.put(ValueKind::error);
+    encode_error(
+        out,
+        runtime_error(context_, Errc::object_lost,
+                      fmt::format("object {}.{} was freed by its owner: the rank that passed the reference on has died",
+                                  id.owner, id.index)));
+    context_.send(from);
+    return;
+  }
+  if (entry->cell->ready() || entry->location) return answer(*entry, from);
+  entry->subscribers.push_back(from);
+  if (!entry->watch) {
+    entry->watch = handle(*entry);
+    if (!entry->cell->add_waiter(&entry->watcher)) on_became_ready(*entry);
+  }
+}
+
+/// The local task behind an exported cell finished (or a fetch, or an error).
+void Refs::on_became_ready(Entry& entry) {
+  const CellRef keep = std::move(entry.watch);
+  resolved(entry);
+}
+
+/// The value is known: tell whoever waited for that.
+void Refs::resolved(Entry& entry) {
+  const CellRef keep = handle(entry);
+  for (const auto rank : std::exchange(entry.subscribers, {})) {
+    if (context_.alive(rank)) answer(entry, rank);
+  }
+  for (auto& then : std::exchange(entry.on_located, {})) then();
+}
+
+void Refs::complete_located(Cell* cell, const Location& location, ObjectId hold_key, std::vector<CellRef> contained) {
+  auto& entry = export_cell(cell);
+  entry.location = location;
+  entry.hold_key = hold_key;
+  entry.contained = std::move(contained);
+  located(entry);
+  // The watch was for a task that runs here. It would keep a cell that nobody fetches any more.
+  if (!cell->ready()) entry.watch = {};
+}
+
+void Refs::located(Entry& entry) {
+  const CellRef keep = handle(entry);
+  const auto& place = *entry.location;
+  if (place.rank == context_.self) {
+    // Made here for another owner, and now it is passed back to us.
+    const auto at = held_.find(entry.hold_key);
+    if (at != held_.end()) {
+      Value value;
+      value.buffer = at->second;
+      value.refs = entry.contained;
+      entry.cell->complete(std::move(value));
+    }
+  } else if (const auto* memory = context_.host->peer_memory(place.rank)) {
+    Value value;
+    value.lazy = Value::Lazy::peer;
+    value.id_owner = entry.id.owner;
+    value.id_index = entry.id.index;
+    // Not held: pinned() adds what keeps it in place.
+    value.buffer.data =
+        std::shared_ptr<std::byte>(std::shared_ptr<std::byte>{}, const_cast<std::byte*>(memory) + place.offset);
+    value.buffer.size = place.size;
+    value.buffer.rank = place.rank;
+    value.buffer.offset = place.offset;
+    value.buffer.generation = place.generation;
+    value.refs = entry.contained;
+    entry.cell->complete(std::move(value));
+  } else if (entry.wanted) {
+    fetch(entry);
+  }
+  resolved(entry);
+}
+
+void Refs::fetch(Entry& entry) {
+  if (entry.fetching || entry.cell->ready()) return;
+  entry.fetching = true;
+  // The handle keeps the object alive (and the grant with it) until the bytes are here.
+  fetcher->fetch(entry.id, *entry.location, [this, keep = handle(entry)](Status status) {
+    auto& e = *keep->entry();
+    e.fetching = false;
+    if (keep->ready()) return;
+    if (!status.ok()) {
+      keep->complete_error(runtime_error(context_, status.error().code, status.error().message));
+      return;
+    }
+    Value value;
+    value.lazy = Value::Lazy::copy;
+    value.id_owner = e.id.owner;
+    value.id_index = e.id.index;
+    value.refs = e.contained;
+    value.buffer.size = e.location->size;
+    keep->complete(std::move(value));
+  });
+}
+
+void Refs::refetch(Cell* cell, std::function<void()> then) {
+  auto& entry = *cell->entry();
+  if (!entry.location || !context_.alive(entry.location->rank)) return then();
+  fetcher->fetch(entry.id, *entry.location, [keep = handle(entry), then = std::move(then)](Status) { then(); });
+}
+
+void Refs::subscribe(Entry& entry) {
+  if (entry.owned || entry.subscribed || entry.location || entry.cell->ready()) return;
+  if (!context_.alive(entry.id.owner)) return;
+  entry.subscribed = true;
+  auto out = context_.begin(MessageType::subscribe);
+  out.id(entry.id);
+  context_.send(entry.id.owner);
+}
+
+void Refs::need(Cell* cell) {
+  auto* entry = cell->entry();
+  if (entry == nullptr || cell->ready()) return;
+  entry->wanted = true;
+  if (entry->location)
+    fetch(*entry);
+  else
+    subscribe(*entry);
+}
+
+void Refs::when_located(Cell* cell, std::function<void()> then) {
+  auto* entry = cell->entry();
+  if (cell->ready() || (entry != nullptr && entry->location)) return then();
+  if (entry == nullptr) entry = &export_cell(cell);
+  entry->on_located.push_back(std::move(then));
+  if (!entry->owned) {
+    subscribe(*entry);
+  } else if (!entry->watch) {
+    entry->watch = handle(*entry);
+    if (!cell->add_waiter(&entry->watcher)) on_became_ready(*entry);
+  }
+}
+
+std::pair<Rank, std::uint64_t> Refs::place_of(Cell* cell) {
+  if (auto* entry = cell->entry(); entry != nullptr && entry->location) {
+    const auto rank = cell->ready() && cell->form() != detail::CellForm::error && cell->value().lazy != Value::Lazy::no
+                          ? context_.self
+                          : entry->location->rank;
+    return {rank, entry->location->size};
+  }
+  if (!cell->ready()) return {kNoRank, 0};
+  if (cell->form() == detail::CellForm::encoded) return {context_.self, cell->value().view().size()};
+  return {context_.self, 0};
+}
+
+void Refs::on_value(Rank from, Reader& in) {
+  const auto id = in.id();
+  Reader peek = in;
+  const auto kind = peek.get<ValueKind>();
+  auto* entry = find(id);
+  if (kind == ValueKind::error) {
+    in = peek;
+    auto error = decode_error(in);
+    if (!in.done()) return in.fail();
+    if (entry == nullptr || entry->cell->ready()) return;
+    entry->cell->complete_error(std::move(error));
+    return resolved(*entry);
+  }
+  auto incoming = read_value(in, from);
+  if (!in.done()) return in.fail();
+  // Dropped meanwhile, or known already: what came along is dropped, its grants go back.
+  if (entry == nullptr || entry->owned || entry->cell->ready() || entry->location) return;
+  if (incoming.location) {
+    entry->location = incoming.location;
+    entry->contained = std::move(incoming.value.refs);
+    if (incoming.location->rank == context_.self) {
+      // We hold the result; its key is the owner's task id, so look the block up by place.
+      for (const auto& [key, buffer] : held_) {
+        if (buffer.offset == incoming.location->offset) entry->hold_key = key;
+      }
+    }
+    return located(*entry);
+  }
+  entry->cell->complete(std::move(incoming.value));
+  resolved(*entry);
+}
+
+void Refs::on_borrow(Rank from, Reader& in) {
+  const auto id = in.id();
+  const auto lender = static_cast<Rank>(in.varint());
+  if (!in.done() || lender >= context_.size) return in.fail();
+  if (auto* entry = find(id); entry != nullptr) grant(*entry, from);
+  if (!context_.alive(lender)) return;
+  auto out = context_.begin(MessageType::loan_done);
+  out.id(id);
+  out.varint(from);
+  context_.send(lender);
+}
+
+void Refs::on_loan_done(Rank from, Reader& in) {
+  const auto id = in.id();
+  const auto borrower = static_cast<Rank>(in.varint());
+  if (!in.done() || id.owner != from) return in.fail();
+  auto* entry = find(id);
+  if (entry == nullptr) return;
+  for (auto& [rank, count] : entry->loans) {
+    if (rank == borrower && count > 0) {
+      take_from(entry->loans, borrower, 1);
+      entry->cell->release();
+      return;
+    }
+  }
+}
+
+void Refs::on_release(Rank from, Reader& in) {
+  const auto id = in.id();
+  const auto count = static_cast<std::uint32_t>(in.varint());
+  if (!in.done() || id.owner != context_.self) return in.fail();
+  auto* entry = find(id);
+  if (entry == nullptr) return;
+  take_from(entry->grants, from, count);
+  maybe_free(*entry);
+}
+
+void Refs::on_free_result(Rank, Reader& in) {
+  const auto key = in.id();
+  if (!in.done()) return in.fail();
+  held_.erase(key);
+}
+
+void Refs::on_released(Entry& entry) {
+  // acquire: pairs with the last releasers' fetch_add in Cell::unreferenced().
+  entry.lives -= entry.drops.exchange(0, std::memory_order_acq_rel);
+  if (entry.lives != 0) return;
+  entry.local = false;
+  maybe_free(entry);
+}
+
+void Refs::maybe_free(Entry& entry) {
+  if (entry.local || !entry.grants.empty()) return;
+  entries_.erase(entry.id);
+  if (!entry.owned) {
+    if (entry.received > 0 && context_.alive(entry.id.owner)) {
+      auto out = context_.begin(MessageType::release);
+      out.id(entry.id);
+      out.varint(entry.received);
+      context_.send(entry.id.owner);
+    }
+    if (context_.store != nullptr) context_.store->drop(entry.id);
+  } else {
+    if (entry.cell->kind() == detail::CellKind::actor && on_actor_unreferenced) on_actor_unreferenced(entry);
+    if (entry.location) {
+      if (context_.store != nullptr) context_.store->drop(entry.id);
+      if (entry.location->rank == context_.self) {
+        held_.erase(entry.hold_key);
+      } else if (context_.alive(entry.location->rank)) {
+        auto out = context_.begin(MessageType::free_result);
+        out.id(entry.hold_key);
+        context_.send(entry.location->rank);
+      }
+    }
+  }
+  Cell* cell = entry.cell;
+  std::unique_ptr<Entry> own(&entry);
+  cell->destroy();
+}
+
+void Refs::on_rank_dead(Rank dead) {
+  std::vector<Entry*> touched;
+  for (auto& [id, entry] : entries_) touched.push_back(entry);
+  std::sort(touched.begin(), touched.end(), [](Entry* a, Entry* b) { return a->id < b->id; });
+  // Handles keep every entry in place while the list is worked through.
+  std::vector<CellRef> keep;
+  keep.reserve(touched.size());
+  for (auto* entry : touched) keep.push_back(handle(*entry));
+  for (auto* entry : touched) {
+    take_from(entry->grants, dead, UINT32_MAX);
+    std::erase(entry->subscribers, dead);
+    for (auto& [rank, count] : entry->loans) {
+      if (rank != dead) continue;
+      for (auto n = count; n > 0; --n) entry->cell->release();
+      count = 0;
+    }
+    std::erase_if(entry->loans, [](const auto& loan) { return loan.second == 0; });
+    if (entry->cell->ready()) continue;
+    if (!entry->owned && entry->id.owner == dead) {
+      entry->cell->complete_error(
+          runtime_error(context_, Errc::owner_died,
+                        fmt::format("rank {}, the owner of object {}.{}, died", dead, dead, entry->id.index)));
+      resolved(*entry);
+    } else if (entry->location && entry->location->rank == dead) {
+      entry->cell->complete_error(
+          runtime_error(context_, Errc::object_lost,
+                        fmt::format("the only copy of object {}.{} ({} bytes) was on rank {}, which died",
+                                    entry->id.owner, entry->id.index, entry->location->size, dead)));
+      resolved(*entry);
+    }
+  }
+  std::erase_if(held_, [&](const auto& item) { return item.first.owner == dead; });
+}
+
+std::string Refs::dump() const {
+  std::string text;
+  for (const auto& [id, entry] : entries_) {
+    text += fmt::format("{} {}.{} local {} lives {} received {} loans {} uses {} ready {};",
+                        entry->owned ? "owned" : "borrowed", id.owner, id.index, entry->local, entry->lives,
+                        entry->received, entry->loans.size(), entry->cell->use_count(), entry->cell->ready());
+    for (const auto& [rank, count] : entry->grants) text += fmt::format(" grant {}x{}", rank, count);
+    text += '\n';
+  }
+  for (const auto& [id, buffer] : held_) text += fmt::format("held {}.{} {} bytes\n", id.owner, id.index, buffer.size);
+  return text;
+}
+
+}  // namespace trireme::core

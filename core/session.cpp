@@ -1,0 +1,240 @@
+#include "core/session.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <fstream>
+
+#include "base/log.hpp"
+#include "transport/ucx/backend.hpp"
+
+namespace trireme::core {
+
+namespace {
+
+/// TRIREME_NODE_ID and Slurm's node names split one machine; its boot id does not.
+std::string machine_of(const transport::Member& member) {
+  std::ifstream file("/proc/sys/kernel/random/boot_id");
+  std::string id;
+  return file >> id ? id : member.host;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Session>> Session::start(transport::Bootstrap& bootstrap, const RuntimeOptions& options) {
+  std::unique_ptr<Session> session(new Session);
+  if (auto status = session->join(bootstrap, options); !status.ok()) return status.error();
+  return session;
+}
+
+Status Session::join(transport::Bootstrap& bootstrap, const RuntimeOptions& options) {
+  const auto self = bootstrap.rank();
+  const auto size = bootstrap.size();
+  set_log_rank(self);
+
+  // First round: who is where, so that the arena and the transports fit.
+  auto me = transport::local_member();
+  me.rank = self;
+  auto whole = scheduler::discover_topology();
+  if (!whole) return whole.error();
+  whole_ = std::move(*whole);
+  // By machine, not by node id: ranks that were forced apart still share its cores.
+  me.blobs.emplace_back("place", scheduler::Place{me.host + "/" + machine_of(me), whole_.cpus()}.encode());
+  auto first = bootstrap.all_gather(me.encode());
+  if (!first) return first.error();
+  for (const auto& bytes : *first) {
+    auto member = transport::Member::decode(bytes);
+    if (!member) return member.error();
+    members_.push_back(std::move(*member));
+  }
+  if (auto status = transport::check_same_build(members_); !status.ok()) return status;
+  std::vector<Rank> local, remote;
+  for (const auto& member : members_) {
+    auto place = scheduler::Place::decode(member.blob("place"));
+    if (!place) return place.error();
+    places_.push_back(std::move(*place));
+    if (member.rank == self) continue;
+    (member.node_id == me.node_id ? local : remote).push_back(member.rank);
+  }
+  mine_ = scheduler::divide(whole_, places_, self);
+  const unsigned sharers = mine_.share_count;
+  const unsigned threads = options.threads != 0 ? options.threads : mine_.threads();
+
+  objstore::ArenaOptions arena_options;
+  arena_options.bytes = options.arena_bytes;
+  arena_options.ranks_on_node = sharers;
+  auto arena = objstore::Arena::create(arena_options);
+  if (!arena) return arena.error();
+  arena_ = std::move(*arena);
+  store_ = std::make_unique<objstore::Store>(*arena_, objstore::StoreOptions{});
+
+  // Second round: addresses and resources.
+  std::unique_ptr<transport::ShmBackend> shm;
+  std::unique_ptr<transport::Backend> ucx;
+  me.blobs.clear();
+  if (!local.empty()) {
+    auto made = transport::ShmBackend::create(self);
+    if (!made) return made.error();
+    shm = std::move(*made);
+    if (auto status = shm->expose(arena_->memory(), arena_->fd()); !status.ok()) return status;
+    me.blobs.emplace_back("shm", shm->address());
+  }
+  if (!remote.empty()) {
+    auto made = transport::make_ucx_backend(self, size);
+    if (!made) return made.error();
+    ucx = std::move(*made);
+    if (auto status = ucx->expose(arena_->memory(), arena_->fd()); !status.ok()) return status;
+    me.blobs.emplace_back("ucx", ucx->address());
+  }
+  scheduler::RankInfo info;
+  info.node_id = me.node_id;
+  info.labels = options.labels;
+  info.labels["host"] = me.host;
+  info.total.set_cpu_units(static_cast<std::int64_t>(threads) * scheduler::Resources::kUnit);
+  info.total.set_memory_bytes(static_cast<std::int64_t>(objstore::available_memory() / std::max(sharers, 1U)));
+  const double gpus = options.gpus >= 0 ? options.gpus : static_cast<double>(mine_.gpus.size());
+  if (gpus > 0) {
+    if (auto status = info.total.set("GPU", gpus); !status.ok()) return status;
+  }
+  if (!mine_.gpus.empty()) info.labels["accelerator"] = mine_.gpus.front().name;
+  for (const auto& [name, amount] : options.resources) {
+    if (auto status = info.total.set(name, amount); !status.ok()) return status;
+  }
+  Bytes info_bytes;
+  Writer info_out(info_bytes);
+  info.encode(info_out);
+  me.blobs.emplace_back("info", info_bytes);
+  auto second = bootstrap.all_gather(me.encode());
+  if (!second) return second.error();
+  CoreOptions core_options;
+  core_options.host_name = me.host;
+  core_options.seed = std::hash<std::string>{}(bootstrap.session());
+  members_.clear();
+  for (const auto& bytes : *second) {
+    auto member = transport::Member::decode(bytes);
+    if (!member) return member.error();
+    Reader in(member->blob("info"));
+    core_options.ranks.push_back(scheduler::RankInfo::decode(in));
+    if (!in.ok())
+      return make_error(Errc::malformed, fmt::format("rank {} announced resources that do not decode", member->rank));
+    members_.push_back(std::move(*member));
+  }
+  router_ = std::make_unique<transport::Router>(self, size);
+  for (const auto rank : local) {
+    if (auto status = shm->add_peer(rank, members_[rank].blob("shm")); !status.ok()) return status;
+  }
+  for (const auto rank : remote) {
+    if (auto status = ucx->add_peer(rank, members_[rank].blob("ucx")); !status.ok()) return status;
+  }
+  host_.shm = shm.get();
+  if (shm) router_->add_backend(std::move(shm), local);
+  if (ucx) router_->add_backend(std::move(ucx), remote);
+
+  // Distances for stealing: by what shares memory, so ranks that were forced apart count as far.
+  std::vector<scheduler::Place> near = places_;
+  for (const auto& member : members_) near[member.rank].node = member.node_id;
+  core_options.victims = scheduler::Victims::from_levels(self, size, scheduler::locality_groups(whole_, near, self));
+  core_ = std::make_unique<RankCore>(host_, *router_, clock_, store_.get(), std::move(core_options));
+  fetcher_ = std::make_unique<TransferFetcher>(core_->context());
+  core_->refs().fetcher = fetcher_.get();
+  core_->on_transfer = [this](Rank from, BytesView message) { return fetcher_->on_message(from, message); };
+  core_->on_transfer_lost = [this](Rank dead) { fetcher_->on_lost(dead); };
+  core_->describe = [this] { return describe(); };
+  core_->on_shutdown = [this] { shutdown_.signal(); };
+  engine_ = std::make_unique<scheduler::ProgressEngine>(*core_);
+  host_.engine = engine_.get();
+  scheduler::ExecutorOptions executor_options;
+  executor_options.threads = threads;
+  executor_options.cores = static_cast<unsigned>(std::max<std::size_t>(mine_.cores.size(), 1));
+  // With more ranks than cores several share one: the kernel places them better than a pin would.
+  const bool crowded = sharers > whole_.cores.size();
+  if (const auto cpus = mine_.pin_to(); options.pin && !crowded && cpus.size() == threads) executor_options.cpus = cpus;
+  executor_options.on_idle = [this] { core_->went_idle(); };
+  executor_ = std::make_unique<scheduler::Executor>(std::move(executor_options), engine_.get());
+  host_.executor = executor_.get();
+  set_process_core(core_.get());
+
+  // Everybody can be reached before anybody runs.
+  if (auto status = bootstrap.barrier(); !status.ok()) return status;
+  bootstrap.finalize();
+  engine_->start();
+  executor_->start();
+  running_ = true;
+  return {};
+}
+
+Topology Session::describe() {
+  Topology report;
+  report.rank = rank();
+  report.host = mine_.host;
+  report.node = members_[rank()].node_id;
+  report.cpus = mine_.cpus();
+  report.threads = executor_->threads();
+  report.memory_bytes = mine_.memory_bytes;
+  report.arena_bytes = arena_->bytes();
+  for (const auto& node : mine_.numa) report.numa_nodes.push_back(node.os_index);
+  for (const auto& gpu : mine_.gpus) report.gpus.push_back(gpu.name);
+  std::vector<scheduler::PeerLine> lines;
+  auto near = places_;
+  for (const auto& member : members_) near[member.rank].node = member.node_id;
+  for (const auto& member : members_) {
+    if (member.rank == rank()) continue;
+    Topology::Peer peer;
+    peer.rank = member.rank;
+    peer.host = member.host;
+    peer.node = member.node_id;
+    peer.transport = router_->describe(member.rank);
+    const auto far = scheduler::distance(whole_, near, rank(), member.rank);
+    peer.distance = scheduler::to_string(far);
+    lines.push_back({member.rank, member.host, peer.transport, far});
+    report.peers.push_back(std::move(peer));
+  }
+  report.text = scheduler::describe_topology(mine_, lines);
+  return report;
+}
+
+void Session::serve() {
+  executor_->wait(shutdown_);
+  leave();
+}
+
+void Session::stop() {
+  if (!running_) return;
+  scheduler::WaitPoint done;
+  post(host_, [&] { core_->shut_down([&] { done.signal(); }); });
+  constexpr Nanos kPatience = 10 * kSecond;
+  if (!executor_->wait_until(done, SystemClock::read() + kPatience)) {
+    TRIREME_LOG(warning, "some ranks did not confirm the end of the job within {} s: leaving without them",
+                kPatience / kSecond);
+    // They may still answer while this function's frame is gone.
+    post(host_, [this] { core_->forget_shutdown(); });
+  }
+  leave();
+}
+
+void Session::leave() {
+  if (!std::exchange(running_, false)) return;
+  {
+    scheduler::WaitPoint killed;
+    post(host_, [&] {
+      core_->actors().shut_down();
+      killed.signal();
+    });
+    executor_->wait(killed);
+  }
+  executor_->stop();
+  engine_->stop();
+  set_process_core(nullptr);
+  router_->close(200 * kMillisecond);
+}
+
+Session::~Session() {
+  leave();
+  executor_.reset();
+  engine_.reset();
+  fetcher_.reset();
+  core_.reset();
+  router_.reset();
+}
+
+}  // namespace trireme::core

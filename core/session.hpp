@@ -1,0 +1,59 @@
+#pragma once
+
+#include <memory>
+
+#include "core/current.hpp"
+#include "core/fetcher.hpp"
+#include "core/rank_core.hpp"
+#include "core/thread_host.hpp"
+#include "objstore/arena.hpp"
+#include "objstore/store.hpp"
+#include "scheduler/topology.hpp"
+#include "transport/bootstrap.hpp"
+#include "trireme/runtime.hpp"
+
+namespace trireme::core {
+
+/// A rank at work: arena, transports, protocol, progress thread, compute threads, started and stopped in order.
+///
+/// Threading: start, serve and stop by one thread.
+/// Errors:    start() names what is missing; a job whose ranks run different builds does not start.
+class Session {
+ public:
+  /// Collective. The bootstrap's service is released before this returns.
+  static Result<std::unique_ptr<Session>> start(transport::Bootstrap& bootstrap, const RuntimeOptions& options);
+  ~Session();
+
+  Rank rank() const { return core_->context().self; }
+  RankCore& core() { return *core_; }
+  const std::vector<transport::Member>& members() const { return members_; }
+  transport::Router& router() { return *router_; }
+  scheduler::Executor& executor() { return *executor_; }
+  /// Blocks until rank 0 ends the job, then leaves it.
+  void serve();
+  /// Rank 0: ends the job. Once.
+  void stop();
+
+ private:
+  Session() = default;
+  Status join(transport::Bootstrap& bootstrap, const RuntimeOptions& options);
+  void leave();
+  Topology describe();
+
+  std::vector<transport::Member> members_;
+  scheduler::Topology whole_, mine_;
+  std::vector<scheduler::Place> places_;
+  std::unique_ptr<objstore::Arena> arena_;
+  std::unique_ptr<objstore::Store> store_;
+  std::unique_ptr<transport::Router> router_;
+  ThreadHost host_;
+  SystemClock clock_;
+  std::unique_ptr<RankCore> core_;
+  std::unique_ptr<TransferFetcher> fetcher_;
+  std::unique_ptr<scheduler::ProgressEngine> engine_;
+  std::unique_ptr<scheduler::Executor> executor_;
+  scheduler::WaitPoint shutdown_;
+  bool running_ = false;
+};
+
+}  // namespace trireme::core

@@ -1,0 +1,607 @@
+#include "core/tasks.hpp"
+
+#include <fmt/format.h>
+
+#include "core/foreign_task.hpp"
+#include "trireme/task.hpp"
+
+namespace trireme::core {
+
+namespace {
+
+constexpr std::size_t kBounceMax = 3;
+
+detail::ErrorInfo info_of(const Context& context, const Error& error) {
+  return runtime_error(context, error.code, error.message);
+}
+
+const detail::ErrorInfo* error_in(const std::vector<CellRef>& cells) {
+  for (const auto& cell : cells) {
+    if (cell->ready() && cell->form() == detail::CellForm::error) return &cell->error();
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+void when_local(Context& context, Refs& refs, std::vector<CellRef> deps,
+                std::function<void(const detail::ErrorInfo*)> then) {
+  struct Join {
+    std::vector<CellRef> deps;
+    std::function<void(const detail::ErrorInfo*)> then;
+    std::vector<std::unique_ptr<detail::Waiter>> waiters;
+    std::atomic<std::size_t> left{1};
+    Context* context = nullptr;
+  };
+  struct JoinWaiter : detail::Waiter {
+    std::shared_ptr<Join> join;
+  };
+  auto join = std::make_shared<Join>();
+  join->deps = std::move(deps);
+  join->then = std::move(then);
+  join->context = &context;
+  const auto arrive = [](std::shared_ptr<Join> j) {
+    // acq_rel: the last to arrive sees what the others completed.
+    if (j->left.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+    if (j->context->host->holds_token()) return j->then(error_in(j->deps));
+    post(*j->context->host, [j] { j->then(error_in(j->deps)); });
+  };
+  for (const auto& dep : join->deps) {
+    if (dep->ready()) continue;
+    auto* waiter = new JoinWaiter;
+    waiter->join = join;
+    waiter->fire = [](detail::Waiter* w) {
+      std::unique_ptr<JoinWaiter> self(static_cast<JoinWaiter*>(w));
+      auto j = std::move(self->join);
+      if (j->left.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+      if (j->context->host->holds_token()) return j->then(error_in(j->deps));
+      post(*j->context->host, [j] { j->then(error_in(j->deps)); });
+    };
+    join->left.fetch_add(1, std::memory_order_relaxed);
+    if (!dep->add_waiter(waiter)) {
+      delete waiter;
+      join->left.fetch_sub(1, std::memory_order_relaxed);
+      continue;
+    }
+    refs.need(dep.get());
+  }
+  arrive(join);
+}
+
+void Tasks::fail_task(detail::TaskBase* task, detail::ErrorInfo error) {
+  detail::fail_invocation(task, std::move(error));
+  task->release();
+}
+
+void Tasks::run_here(detail::TaskBase* task) {
+  task->claimed.store(false, std::memory_order_release);
+  context_.host->push(task);
+  if (on_work) on_work();
+}
+
+struct Tasks::Placed {
+  detail::TaskBase* task = nullptr;
+  std::vector<CellRef> deps;
+  std::size_t left = 1;
+  bool automatic = false;  // no resources asked: only locality decides
+};
+
+void Tasks::submit_waiting(detail::TaskBase* task) {
+  auto placed = std::make_shared<Placed>();
+  placed->task = task;
+  placed->automatic = true;
+  place(std::move(placed));
+}
+
+void Tasks::submit_placed(detail::TaskBase* task) {
+  auto placed = std::make_shared<Placed>();
+  placed->task = task;
+  place(std::move(placed));
+}
+
+scheduler::Demand demand_of(const Resources& resources, const Placement& placement, double default_cpus, Error& error);
+
+void Tasks::place(std::shared_ptr<Placed> placed) {
+  auto* task = placed->task;
+  std::vector<Cell*> cells(task->invocation->deps(task, nullptr));
+  task->invocation->deps(task, cells.data());
+  for (auto* cell : cells) placed->deps.push_back(CellRef::share(cell));
+  placed->left = cells.size() + 1;
+  auto arrive = [this, placed] {
+    if (--placed->left != 0) return;
+    auto* t = placed->task;
+    if (const auto* error = error_in(placed->deps)) return fail_task(t, *error);
+    std::vector<std::pair<Rank, std::uint64_t>> bytes;
+    for (const auto& dep : placed->deps) {
+      const auto [rank, size] = refs_.place_of(dep.get());
+      auto at = std::find_if(bytes.begin(), bytes.end(), [&, r = rank](auto& b) { return b.first == r; });
+      if (at == bytes.end())
+        bytes.emplace_back(rank, size);
+      else
+        at->second += size;
+    }
+    if (placed->automatic) {
+      // Locality first: where most bytes lie, unless that is here or little.
+      constexpr std::uint64_t kWorthMoving = 64 << 10;
+      Rank best = context_.self;
+      std::uint64_t here = 0, most = 0;
+      for (const auto& [rank, size] : bytes) {
+        if (rank == context_.self)
+          here = size;
+        else if (size > most && context_.alive(rank))
+          most = size, best = rank;
+      }
+      if (best != context_.self && most > here + kWorthMoving) {
+        auto& pending = expect_task(t);
+        pending.where = best;
+        send_task(pending.spec, best);
+        t->release();
+        return;
+      }
+      when_local(context_, refs_, placed->deps, [this, t](const detail::ErrorInfo* error) {
+        if (error != nullptr)
+          fail_task(t, *error);
+        else
+          run_here(t);
+      });
+      return;
+    }
+    Error bad;
+    auto demand = demand_of(t->extra->options.resources, t->extra->options.placement, 1, bad);
+    if (bad.code != Errc::unknown) return fail_task(t, info_of(context_, bad));
+    for (const auto& [rank, size] : bytes) demand.hints.push_back({rank, size});
+    auto& pending = expect_task(t);
+    pending.spec.placed = true;
+    pending.spec.demand = std::move(demand);
+    const auto index = pending.spec.id.index;
+    t->release();
+    if (pending.spec.demand.strategy == scheduler::Strategy::placement_group) {
+      when_group(pending.spec.demand.group, [this, index](const detail::ErrorInfo* error) {
+        const auto at = pending_.find(index);
+        if (at == pending_.end()) return;
+        if (error == nullptr) return place_pending(index);
+        Outcome outcome;
+        outcome.error = std::make_unique<detail::ErrorInfo>(*error);
+        complete(at->second, std::move(outcome));
+      });
+      return;
+    }
+    place_pending(index);
+  };
+  for (auto* cell : cells) refs_.when_located(cell, arrive);
+  arrive();
+}
+
+/// Chooses a rank for a pending placed task and sends it there (or starts it here).
+void Tasks::place_pending(std::uint64_t index) {
+  auto at = pending_.find(index);
+  if (at == pending_.end()) return;
+  auto& pending = at->second;
+  auto choice = cluster->choose(pending.spec.demand, context_.rng, pending.avoid);
+  if (!choice) {
+    Outcome outcome;
+    outcome.error = std::make_unique<detail::ErrorInfo>(info_of(context_, choice.error()));
+    return complete(pending, std::move(outcome));
+  }
+  pending.where = choice->rank;
+  pending.spec.bundle = choice->bundle;
+  cluster->assume(choice->rank, pending.spec.demand.resources);
+  if (choice->rank != context_.self) return send_task(pending.spec, choice->rank);
+  TaskSpec copy = pending.spec;
+  accept(std::move(copy), context_.self);
+}
+
+TaskSpec Tasks::spec_of(detail::TaskBase* task) {
+  TaskSpec spec;
+  spec.split = task->extra != nullptr && !task->extra->elements.empty();
+  spec.returns = spec.split ? static_cast<std::uint16_t>(task->extra->elements.size()) : 1;
+  spec.id = refs_.new_id(spec.returns);
+  spec.function = task->function->id;
+  spec.args = task->invocation->encode_args(task);
+  spec.deps = static_cast<std::uint32_t>(task->invocation->deps(task, nullptr));
+  return spec;
+}
+
+Tasks::Pending& Tasks::expect_task(detail::TaskBase* task) {
+  auto spec = spec_of(task);
+  // An argument that leads back to the result (through an actor that keeps it) would keep both for ever.
+  task->invocation->drop_args(task);
+  auto& pending = pending_[spec.id.index];
+  if (spec.split)
+    pending.results = task->extra->elements;
+  else
+    pending.results.push_back(CellRef::share(task));
+  pending.retries_left = task->extra != nullptr ? task->extra->options.max_retries : TaskOptions{}.max_retries;
+  pending.spec = std::move(spec);
+  return pending;
+}
+
+void Tasks::send_task(const TaskSpec& spec, Rank to) {
+  auto out = context_.begin(MessageType::task);
+  out.id(spec.id);
+  out.varint(spec.attempt);
+  out.varint(spec.hops);
+  out.varint(spec.returns);
+  out.put(static_cast<std::uint8_t>((spec.split ? 1 : 0) | (spec.placed ? 2 : 0) | (spec.args.buffer ? 4 : 0)));
+  out.put(spec.function);
+  out.varint(spec.deps);
+  if (spec.placed) {
+    out.varint(spec.bounced);
+    out.put(spec.bundle);
+    spec.demand.encode(out);
+  }
+  out.blob(spec.args.view());
+  refs_.write(out, spec.args.refs, to);
+  context_.send(to);
+}
+
+void Tasks::on_task(Rank from, Reader& in) {
+  TaskSpec spec;
+  spec.id = in.id();
+  spec.attempt = static_cast<std::uint32_t>(in.varint());
+  spec.hops = static_cast<std::uint32_t>(in.varint());
+  const auto returns = in.varint();
+  const auto flags = in.get<std::uint8_t>();
+  spec.function = in.get<std::uint64_t>();
+  const auto deps = in.varint();
+  spec.split = (flags & 1U) != 0;
+  spec.placed = (flags & 2U) != 0;
+  if (spec.placed) {
+    spec.bounced = static_cast<std::uint32_t>(in.varint());
+    spec.bundle = in.get<std::int32_t>();
+    spec.demand = scheduler::Demand::decode(in);
+  }
+  const auto args = in.blob();
+  spec.args.bytes.assign(args.begin(), args.end());
+  spec.args.refs = refs_.read(in, from);
+  if (!in.done() || returns == 0 || returns > UINT16_MAX || deps > spec.args.refs.size() ||
+      spec.id.owner >= context_.size)
+    return in.fail();
+  spec.returns = static_cast<std::uint16_t>(returns);
+  spec.deps = static_cast<std::uint32_t>(deps);
+  if (spec.id.owner == context_.self && from != context_.self) {
+    // One of ours comes back. An earlier attempt of it must not run any more.
+    const auto at = pending_.find(spec.id.index);
+    if (at == pending_.end() || at->second.kind != Pending::Kind::task || at->second.spec.attempt != spec.attempt)
+      return;
+    at->second.where = context_.self;
+    at->second.via = kNoRank;
+    at->second.spec.hops = spec.hops;
+  }
+  accept(std::move(spec), from);
+}
+
+void Tasks::accept(TaskSpec spec, Rank from) {
+  ++foreign_;
+  if (!spec.placed) return run_foreign(std::move(spec), 0);
+  bool bounce = false;
+  auto shared = std::make_shared<TaskSpec>(std::move(spec));
+  auto holder = std::make_shared<scheduler::HolderId>(0);
+  auto start = [this, shared, holder](bool granted) {
+    if (granted) return run_foreign(std::move(*shared), *holder);
+    --foreign_;
+    Outcome outcome;
+    outcome.error = std::make_unique<detail::ErrorInfo>(
+        runtime_error(context_, Errc::unschedulable,
+                      fmt::format("asked {} on rank {}, which has {} in all", shared->demand.text(), context_.self,
+                                  pool->total().text())));
+    finish(shared->id, shared->attempt, std::move(outcome));
+  };
+  *holder = next_holder_;
+  offer(shared->demand, shared->bundle, shared->bounced, std::move(start), &bounce);
+  if (!bounce) return;
+  --foreign_;
+  if (from == context_.self) {
+    cluster->update(context_.self, pool->version(), pool->available());
+    auto at = pending_.find(shared->id.index);
+    if (at == pending_.end()) return;
+    at->second.spec.bounced++;
+    at->second.avoid.push_back(context_.self);
+    if (at->second.avoid.size() > kBounceMax) at->second.avoid.clear();
+    return place_pending(shared->id.index);
+  }
+  auto out = context_.begin(MessageType::task_bounced);
+  out.id(shared->id);
+  out.varint(shared->attempt);
+  out.varint(pool->version());
+  pool->available().encode(out);
+  context_.send(shared->id.owner);
+}
+
+void Tasks::on_bounced(Rank from, Reader& in) {
+  const auto id = in.id();
+  const auto attempt = in.varint();
+  const auto version = in.varint();
+  const auto available = scheduler::Resources::decode(in);
+  if (!in.done() || id.owner != context_.self) return in.fail();
+  cluster->update(from, version, available);
+  const auto at = pending_.find(id.index);
+  if (at == pending_.end() || at->second.spec.attempt != attempt || at->second.where != from) return;
+  auto& pending = at->second;
+  ++pending.spec.bounced;
+  pending.avoid.push_back(from);
+  if (pending.avoid.size() > kBounceMax) pending.avoid.clear();
+  place_pending(id.index);
+}
+
+void Tasks::run_foreign(TaskSpec spec, scheduler::HolderId holder) {
+  std::vector<CellRef> deps(spec.args.refs.begin(), spec.args.refs.begin() + spec.deps);
+  auto shared = std::make_shared<TaskSpec>(std::move(spec));
+  when_local(context_, refs_, deps, [this, shared, holder](const detail::ErrorInfo* error) {
+    if (error != nullptr) {
+      if (holder != 0) release_holder(holder);
+      --foreign_;
+      Outcome outcome;
+      outcome.error = std::make_unique<detail::ErrorInfo>(*error);
+      return finish(shared->id, shared->attempt, std::move(outcome));
+    }
+    // Tasks that hold resources of this rank stay here.
+    auto* work = new ForeignTask(*this, std::move(*shared), holder, holder == 0);
+    context_.host->push(work);
+    if (on_work) on_work();
+  });
+}
+
+std::uint32_t Tasks::give(Rank thief, std::uint32_t count) {
+  std::vector<scheduler::Work*> works;
+  context_.host->take_exportable(count, works);
+  for (auto* work : works) {
+    if (work->action == &detail::task_action) {
+      auto* task = static_cast<detail::TaskBase*>(work);
+      auto& pending = expect_task(task);
+      pending.where = thief;
+      send_task(pending.spec, thief);
+      task->release();
+    } else {
+      std::unique_ptr<ForeignTask> task(static_cast<ForeignTask*>(work));
+      --foreign_;
+      auto& spec = task->spec;
+      ++spec.hops;
+      if (spec.id.owner == context_.self) {
+        if (const auto at = pending_.find(spec.id.index);
+            at != pending_.end() && at->second.spec.attempt == spec.attempt) {
+          at->second.where = thief;
+          at->second.via = kNoRank;
+          at->second.spec.hops = spec.hops;
+        }
+      } else if (thief != spec.id.owner) {
+        auto out = context_.begin(MessageType::task_moved);
+        out.id(spec.id);
+        out.varint(spec.attempt);
+        out.varint(spec.hops);
+        out.varint(thief);
+        context_.send(spec.id.owner);
+      }
+      send_task(spec, thief);
+    }
+  }
+  return static_cast<std::uint32_t>(works.size());
+}
+
+void Tasks::on_moved(Rank from, Reader& in) {
+  const auto id = in.id();
+  const auto attempt = in.varint();
+  const auto hops = static_cast<std::uint32_t>(in.varint());
+  const auto where = static_cast<Rank>(in.varint());
+  if (!in.done() || id.owner != context_.self || where >= context_.size) return in.fail();
+  const auto at = pending_.find(id.index);
+  // Two ranks that passed it on tell so on two links: what is later in truth may be earlier here.
+  if (at == pending_.end() || at->second.spec.attempt != attempt || hops <= at->second.spec.hops) return;
+  at->second.spec.hops = hops;
+  at->second.where = where;
+  at->second.via = from;
+  if (!context_.alive(where)) retry(id.index, where);
+}
+
+std::uint64_t Tasks::expect_call(detail::Invocation* call, CellRef actor, Rank where) {
+  const auto id = refs_.new_id();
+  auto& pending = pending_[id.index];
+  pending.kind = Pending::Kind::call;
+  pending.spec.id = id;
+  pending.results.push_back(CellRef::share(call));
+  pending.keep = std::move(actor);
+  pending.where = where;
+  return id.index;
+}
+
+void Tasks::finish(ObjectId id, std::uint32_t attempt, Outcome outcome) {
+  if (id.owner != context_.self) return send_outcome(id.owner, id, attempt, std::move(outcome));
+  const auto at = pending_.find(id.index);
+  if (at == pending_.end() || at->second.spec.attempt != attempt) return;
+  complete(at->second, std::move(outcome));
+}
+
+void Tasks::send_outcome(Rank to, ObjectId id, std::uint32_t attempt, Outcome outcome) {
+  if (!context_.alive(to)) return;
+  auto out = context_.begin(MessageType::task_done);
+  out.id(id);
+  out.varint(attempt);
+  out.put(static_cast<std::uint8_t>(outcome.error ? 1 : 0));
+  if (outcome.error) {
+    encode_error(out, *outcome.error);
+  } else {
+    out.varint(outcome.values.size());
+    for (std::size_t i = 0; i < outcome.values.size(); ++i) {
+      auto& value = outcome.values[i];
+      refs_.write_value(out, value, to);
+      // Only what lies in this rank's own arena needs holding; a result that is somebody else's buffer has its owner.
+      if (value.buffer) refs_.hold({id.owner, id.index + i}, std::move(value.buffer));
+    }
+  }
+  context_.send(to);
+}
+
+void Tasks::complete(Pending& found, Outcome outcome) {
+  // Out of the table first: completing runs waiters, which may submit.
+  Pending pending = std::move(found);
+  pending_.erase(pending.spec.id.index);
+  if (!outcome.error && outcome.values.size() != pending.results.size()) {
+    outcome.error = std::make_unique<detail::ErrorInfo>(
+        runtime_error(context_, Errc::malformed, "a result has the wrong number of values"));
+  }
+  for (std::size_t i = 0; i < pending.results.size(); ++i) {
+    if (outcome.error)
+      pending.results[i]->complete_error(*outcome.error);
+    else
+      pending.results[i]->complete(std::move(outcome.values[i]));
+  }
+}
+
+void Tasks::on_done(Rank from, Reader& in) {
+  const auto id = in.id();
+  const auto attempt = in.varint();
+  const auto failed = in.get<std::uint8_t>();
+  if (!in.ok() || id.owner != context_.self || failed > 1) return in.fail();
+  Outcome outcome;
+  std::vector<Refs::Incoming> values;
+  if (failed == 1) {
+    outcome.error = std::make_unique<detail::ErrorInfo>(decode_error(in));
+  } else {
+    const auto count = in.count(2);
+    for (std::uint64_t i = 0; i < count && in.ok(); ++i) values.push_back(refs_.read_value(in, from));
+  }
+  if (!in.done()) return in.fail();
+  const auto at = pending_.find(id.index);
+  if (at == pending_.end() || at->second.spec.attempt != attempt ||
+      (failed == 0 && values.size() != at->second.results.size())) {
+    // Nobody waits for it any more: what is held there goes.
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      if (!values[i].location) continue;
+      auto out = context_.begin(MessageType::free_result);
+      out.id({id.owner, id.index + i});
+      context_.send(from);
+    }
+    return;
+  }
+  if (failed == 1) return complete(at->second, std::move(outcome));
+  Pending pending = std::move(at->second);
+  pending_.erase(at);
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    auto& incoming = values[i];
+    if (incoming.location) {
+      refs_.complete_located(pending.results[i].get(), *incoming.location, {id.owner, id.index + i},
+                             std::move(incoming.value.refs));
+    } else {
+      pending.results[i]->complete(std::move(incoming.value));
+    }
+  }
+}
+
+void Tasks::retry(std::uint64_t index, Rank dead) {
+  auto& pending = pending_.at(index);
+  if (pending.kind == Pending::Kind::call) {
+    Outcome outcome;
+    outcome.error = std::make_unique<detail::ErrorInfo>(
+        runtime_error(context_, Errc::actor_died, fmt::format("rank {}, which hosted the actor, died", dead)));
+    return complete(pending, std::move(outcome));
+  }
+  if (pending.retries_left == 0) {
+    Outcome outcome;
+    outcome.error = std::make_unique<detail::ErrorInfo>(runtime_error(
+        context_, Errc::worker_lost, fmt::format("rank {} died with the task and max_retries is used up", dead)));
+    return complete(pending, std::move(outcome));
+  }
+  if (pending.retries_left > 0) --pending.retries_left;
+  ++pending.spec.attempt;
+  pending.spec.hops = 0;
+  pending.via = kNoRank;
+  if (pending.spec.placed) return place_pending(index);
+  pending.where = context_.self;
+  TaskSpec copy = pending.spec;
+  accept(std::move(copy), context_.self);
+}
+
+void Tasks::on_rank_dead(Rank dead) {
+  std::vector<std::uint64_t> lost;
+  for (auto& [index, pending] : pending_) {
+    if (pending.where == dead || pending.via == dead) lost.push_back(index);
+  }
+  std::sort(lost.begin(), lost.end());
+  for (const auto index : lost) {
+    if (pending_.contains(index)) retry(index, dead);
+  }
+}
+
+scheduler::HolderId Tasks::offer(const scheduler::Demand& demand, std::int32_t bundle, std::uint32_t bounced,
+                                 std::function<void(bool)> start, bool* bounce) {
+  const auto holder = next_holder_++;
+  std::optional<scheduler::BundleKey> key;
+  if (bundle >= 0) key = scheduler::BundleKey{demand.group, static_cast<std::uint32_t>(bundle)};
+  using Offer = scheduler::PlacementQueue::Offer;
+  const auto answer = queue->offer(holder, demand.resources, key, bounced, context_.clock->now());
+  switch (answer) {
+    case Offer::start:
+      start(true);
+      break;
+    case Offer::queued:
+      holders_.emplace(holder, Waiting{std::move(start)});
+      break;
+    case Offer::bounce:
+      if (bounce != nullptr) *bounce = true;
+      break;
+    case Offer::refused:
+      start(false);
+      break;
+  }
+  context_.host->withhold(pool->threads_withheld());
+  return holder;
+}
+
+void Tasks::release_holder(scheduler::HolderId holder) {
+  if (!pool->holds(holder)) return;
+  pool->release(holder);
+  drain();
+  if (on_freed) on_freed();
+}
+
+void Tasks::lend_cpu(scheduler::HolderId holder) {
+  if (!pool->holds(holder)) return;
+  pool->lend_cpu(holder);
+  drain();
+  if (on_freed) on_freed();
+}
+
+void Tasks::reclaim_cpu(scheduler::HolderId holder) {
+  if (!pool->holds(holder)) return;
+  pool->reclaim_cpu(holder);
+  context_.host->withhold(pool->threads_withheld());
+}
+
+void Tasks::drain() {
+  std::vector<scheduler::HolderId> ready;
+  queue->drain(context_.clock->now(), ready);
+  for (const auto holder : ready) {
+    auto node = holders_.extract(holder);
+    if (!node.empty()) node.mapped().start(true);
+  }
+  context_.host->withhold(pool->threads_withheld());
+}
+
+void Tasks::bundle_revoked(scheduler::BundleKey bundle) {
+  std::vector<scheduler::HolderId> cancelled;
+  queue->cancel_bundle(bundle, cancelled);
+  for (const auto holder : cancelled) {
+    auto node = holders_.extract(holder);
+    if (!node.empty()) node.mapped().start(false);
+  }
+  // The reservation goes once this returns; what it held is then there for those who wait.
+  post(*context_.host, [this] {
+    drain();
+    if (on_freed) on_freed();
+  });
+}
+
+std::string Tasks::dump() const {
+  std::string text;
+  for (const auto& [index, pending] : pending_) {
+    text +=
+        fmt::format("{} {}.{} attempt {} hops {} at rank {} retries {} deps {} function {:016x} results",
+                    pending.kind == Pending::Kind::task ? "task" : "call", context_.self, index, pending.spec.attempt,
+                    pending.spec.hops, pending.where, pending.retries_left, pending.spec.deps, pending.spec.function);
+    for (const auto& result : pending.results) text += result->ready() ? " ready" : " open";
+    text += '\n';
+  }
+  return text;
+}
+
+}  // namespace trireme::core

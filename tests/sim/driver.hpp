@@ -1,0 +1,78 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "tests/sim/program.hpp"
+
+namespace trireme::sim {
+
+/// The program of rank 0: random submissions, calls, drops and waits, each with the outcome that it must have.
+///
+/// Lifetime: made and destroyed by the strand of rank 0.
+class Driver {
+ public:
+  Driver(World& world, std::uint64_t seed, std::vector<std::string>& log);
+  void run();
+
+ private:
+  struct Held {
+    Ref<Blob> ref;
+    Outcome outcome;
+    std::set<std::uint64_t> actors;  ///< outcomes that may be "the actor died" instead, if one of these is killed
+    std::string what;
+  };
+  struct Hired {
+    Actor<Account> actor;
+    std::uint64_t key = 0;
+    std::uint64_t value = 0;
+    std::uint32_t at_once = 1;
+    bool broken = false;  ///< its constructor throws
+    bool detached = false;
+    std::string name;
+  };
+
+  void act();
+  void submit_tree();
+  void submit_many();
+  void submit_placed();
+  void submit_with_held();
+  void put_one();
+  void hire();
+  void call();
+  void lend_actor();
+  void let_go();
+  void look_up();
+  void group();
+  void check_one();
+  void check(const Held& held);
+  Held& any();
+  void add(Ref<Blob> ref, Outcome outcome, std::set<std::uint64_t> actors, std::string what);
+  Order order(std::uint64_t value, std::uint32_t depth = 0);
+  void note(std::string text) { log_.push_back(std::move(text)); }
+
+  World& world_;
+  Rng rng_;
+  std::vector<std::string>& log_;
+  Caller caller_;
+  std::vector<Held> held_;
+  std::vector<Hired> hired_;
+  std::vector<PlacementGroup> groups_;
+  std::set<std::uint64_t> killed_;
+  std::uint32_t seats_ = 0;
+  std::uint32_t names_ = 0;
+};
+
+/// One seed from its beginning to its end. Empty when all is well; else what is wrong, and the program's shape.
+struct Verdict {
+  std::vector<std::string> failures;
+  std::string world;
+  std::string traffic;  ///< messages by type
+  std::vector<std::string> shape;
+  std::uint64_t events = 0, frames = 0, runs = 0, calls = 0;
+  std::uint32_t deaths = 0;
+};
+enum class Deaths : std::uint8_t { by_seed, none };
+Verdict run_seed(std::uint64_t seed, Deaths deaths);
+
+}  // namespace trireme::sim

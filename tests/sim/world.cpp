@@ -1,0 +1,231 @@
+#include "tests/sim/world.hpp"
+
+#include <fmt/format.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+
+#include "core/current.hpp"
+
+namespace trireme::sim {
+
+namespace {
+
+/// Arenas are expensive to make and, in the end of each world, empty: they go from one to the next.
+std::vector<std::unique_ptr<objstore::Arena>>& spare_arenas() {
+  static std::vector<std::unique_ptr<objstore::Arena>> arenas;
+  return arenas;
+}
+
+std::unique_ptr<objstore::Arena> make_arena(std::uint64_t bytes) {
+  auto& spare = spare_arenas();
+  const auto fits =
+      std::find_if(spare.begin(), spare.end(), [&](const auto& arena) { return arena->bytes() == bytes; });
+  if (fits != spare.end()) {
+    auto arena = std::move(*fits);
+    spare.erase(fits);
+    return arena;
+  }
+  objstore::ArenaOptions options;
+  options.bytes = bytes;
+  options.huge_pages = false;
+  auto arena = objstore::Arena::create(options);
+  TRIREME_CHECK(arena.ok(), "an arena");
+  return std::move(*arena);
+}
+
+/// Ranks that were killed: their memory stays as it was, for nobody takes a process apart that died.
+std::vector<std::unique_ptr<World::Node>>& graveyard() {
+  static auto* nodes = new std::vector<std::unique_ptr<World::Node>>;
+  return *nodes;
+}
+
+}  // namespace
+
+WorldOptions WorldOptions::of_seed(std::uint64_t seed) {
+  Rng rng(seed ^ 0x776f726c64ULL);
+  WorldOptions o;
+  o.network.ranks = static_cast<std::uint32_t>(rng.chance(0.7) ? 2 + rng.below(3) : 2 + rng.below(7));
+  o.network.seed = seed;
+  o.network.latency = static_cast<Nanos>(500 + rng.below(20'000));
+  o.network.jitter = static_cast<Nanos>(rng.below(20'000));
+  o.network.reorder = !rng.chance(0.1);
+  o.network.straggle_share = rng.chance(0.5) ? 0.02 : 0.3;
+  o.network.straggle = static_cast<Nanos>(1 + rng.below(500'000));
+  o.network.frame_bytes_max = rng.chance(0.3) ? 1U << 10U : 8U << 10U;
+  o.network.credit_bytes = rng.chance(0.3) ? 16U << 10U : 1U << 20U;
+  o.network.detect_max = static_cast<Nanos>(10'000 + rng.below(2'000'000));
+  o.network.survive_share = rng.uniform();
+  const auto nodes = rng.chance(0.5) ? o.network.ranks : 1 + rng.below(o.network.ranks);
+  for (Rank r = 0; r < o.network.ranks; ++r)
+    o.node_of.push_back(nodes == o.network.ranks ? r : static_cast<std::uint32_t>(rng.below(nodes)));
+  o.cores = static_cast<std::uint32_t>(1 + rng.below(3));
+  o.late_posts = rng.chance(0.5) ? 0.3 : 0;
+  o.task_max = static_cast<Nanos>(1'000 + rng.below(100'000));
+  o.slots = static_cast<double>(1 + rng.below(2));
+  if (rng.chance(0.5)) {
+    // So that even the objects of these programs are cut, planned and striped.
+    o.transfer.chunk_bytes = 16U << 10U;
+    o.transfer.direct_bytes_max = 12U << 10U;
+    o.transfer.striped_bytes_min = 48U << 10U;
+  }
+  return o;
+}
+
+std::string WorldOptions::text() const {
+  std::string nodes;
+  for (const auto node : node_of) nodes += fmt::format("{}{}", nodes.empty() ? "" : ",", node);
+  return fmt::format(
+      "{} ranks on nodes {}, {} cores, latency {} ns + {} ns, straggle {} of up to {} ns, reorder {}, frames {} B, "
+      "credit {} B, late posts {}, tasks up to {} ns, {} slots, {} B chunks",
+      network.ranks, nodes, cores, network.latency, network.jitter, network.straggle_share, network.straggle,
+      network.reorder, network.frame_bytes_max, network.credit_bytes, late_posts, task_max, slots,
+      transfer.chunk_bytes);
+}
+
+World::World(WorldOptions given, std::uint64_t seed) : options(std::move(given)), network(options.network) {
+  const auto ranks = options.network.ranks;
+  core::CoreOptions core_options;
+  core_options.seed = seed;
+  for (Rank r = 0; r < ranks; ++r) {
+    scheduler::RankInfo info;
+    info.node_id = fmt::format("node{}", options.node_of[r]);
+    info.total.set_cpu_units(static_cast<std::int64_t>(options.cores) * scheduler::Resources::kUnit);
+    TRIREME_CHECK(info.total.set("slot", options.slots).ok(), "slots");
+    TRIREME_CHECK(info.total.set("seat", 4).ok(), "seats");
+    TRIREME_CHECK(info.total.set("desk", 2).ok(), "desks");
+    core_options.ranks.push_back(std::move(info));
+  }
+  for (Rank r = 0; r < ranks; ++r) {
+    auto node = std::make_unique<Node>();
+    node->arena = make_arena(options.arena_bytes);
+    node->store = std::make_unique<objstore::Store>(*node->arena, objstore::StoreOptions{});
+    node->router = std::make_unique<transport::Router>(r, ranks);
+    auto backend = network.make_backend(r);
+    TRIREME_CHECK(backend->expose(node->arena->memory(), node->arena->fd()).ok(), "expose");
+    std::vector<Rank> peers;
+    for (Rank p = 0; p < ranks; ++p)
+      if (p != r) peers.push_back(p);
+    node->router->add_backend(std::move(backend), peers);
+    SimHost::Options host_options;
+    host_options.cores = options.cores;
+    host_options.late_posts = options.late_posts;
+    host_options.task_max = options.task_max;
+    node->host = std::make_unique<SimHost>(network, r, host_options, seed * 31 + r);
+    auto mine = core_options;
+    mine.host_name = core_options.ranks[r].node_id;
+    const std::vector<std::uint32_t> levels[] = {options.node_of};
+    mine.victims = scheduler::Victims::from_levels(r, ranks, levels);
+    node->core =
+        std::make_unique<core::RankCore>(*node->host, *node->router, network, node->store.get(), std::move(mine));
+    node->fetcher = std::make_unique<core::TransferFetcher>(node->core->context(), options.transfer);
+    auto* fetcher = node->fetcher.get();
+    node->core->refs().fetcher = fetcher;
+    node->core->on_transfer = [fetcher](Rank from, BytesView message) { return fetcher->on_message(from, message); };
+    node->core->on_transfer_lost = [fetcher](Rank dead) { fetcher->on_lost(dead); };
+    node->host->core = node->core.get();
+    node->host->router = node->router.get();
+    node->host->on_traffic = [this](Rank, BytesView message) {
+      if (!message.empty() && static_cast<std::size_t>(message[0]) < messages.size())
+        ++messages[static_cast<std::size_t>(message[0])];
+    };
+    node->host->memory_of = [this, r](Rank peer) -> const std::byte* {
+      if (peer >= size() || peer == r || options.node_of[peer] != options.node_of[r]) return nullptr;
+      return nodes[peer]->arena->base();
+    };
+    node->host->on_fatal = [this, r](const std::string& why) {
+      if (!nodes[r]->dead) failures.push_back(fmt::format("rank {} gave up: {}", r, why));
+      nodes[r]->host->dead = true;
+    };
+    nodes.push_back(std::move(node));
+  }
+  for (Rank r = 0; r < ranks; ++r) {
+    auto* host = nodes[r]->host.get();
+    network.on_wake(r, [host] { host->poll(); });
+    network.schedule(r, static_cast<Nanos>(network.rng().below(5'000)), [host] { host->begin(); });
+  }
+}
+
+World::~World() {
+  for (auto& node : nodes) {
+    if (node->dead || node->host->blocked() != 0) {
+      madvise(node->arena->base(), node->arena->bytes(), MADV_REMOVE);
+      graveyard().push_back(std::move(node));
+      continue;
+    }
+    node->fetcher.reset();
+    node->core.reset();
+    node->router.reset();
+    node->store.reset();
+    if (node->arena->stats().blocks == 0) spare_arenas().push_back(std::move(node->arena));
+  }
+}
+
+void World::kill(Rank rank) {
+  if (nodes[rank]->dead) return;
+  ++deaths;
+  nodes[rank]->dead = true;
+  nodes[rank]->host->dead = true;
+  network.kill(rank);
+}
+
+bool World::settle(std::uint64_t events_max) { return network.run_until_idle(events_max); }
+
+std::string World::leaks() {
+  std::string text;
+  for (Rank r = 0; r < size(); ++r) {
+    auto& node = *nodes[r];
+    if (node.dead) continue;
+    auto& core = *node.core;
+    const auto count = [&](std::size_t left, const char* what) {
+      if (left != 0) text += fmt::format("  rank {}: {} {}\n", r, left, what);
+    };
+    count(core.refs().entries(), "entries of references");
+    count(core.refs().held(), "held results");
+    if (core.refs().entries() + core.refs().held() != 0) text += core.refs().dump();
+    count(core.tasks().pending(), "pending tasks or calls");
+    text += core.tasks().dump();
+    count(core.tasks().foreign(), "tasks of other ranks");
+    count(core.actors().hosted(), "hosted actors");
+    count(core.groups().groups(), "placement groups");
+    count(node.store->stats().objects, "objects in the store");
+    count(node.store->stats().dropped_pinned, "objects dropped, yet pinned");
+    count(node.arena->stats().blocks, "blocks of the arena");
+    count(node.host->blocked(), "threads that wait");
+    count(node.host->idle() ? 0 : 1, "host that is not idle");
+    if (core.pool().available() != core.pool().total())
+      text += fmt::format("  rank {}: resources {} of {} are free\n", r, core.pool().available().text(),
+                          core.pool().total().text());
+    if (core.next_deadline() != kForever) text += fmt::format("  rank {}: a timer is set\n", r);
+    for (Rank p = 0; p < size(); ++p)
+      if (!nodes[p]->dead)
+        count(node.router->backlog(p), fmt::format("bytes wait for credit towards rank {}", p).c_str());
+    const auto& transfer = node.fetcher->transfer();
+    count(node.fetcher->idle() ? 0 : 1, "transfer that is not idle");
+    count(transfer.puller().pulling(), "pulls");
+    count(transfer.puller().serving(), "copies that others follow");
+    count(transfer.planner().objects(), "broadcast plans");
+  }
+  return text;
+}
+
+std::string World::traffic() const {
+  std::string text;
+  for (std::size_t type = 0; type < messages.size(); ++type)
+    if (messages[type] != 0) text += fmt::format("{}{}x{}", text.empty() ? "" : " ", type, messages[type]);
+  return text;
+}
+
+std::string World::shut_down() {
+  bool done = false;
+  nodes[0]->host->step([&] { nodes[0]->core->shut_down([&] { done = true; }); });
+  if (!settle(100'000)) return "the job's end does not settle";
+  if (!done) return "rank 0 waits for ranks that do not leave";
+  for (auto& node : nodes) {
+    if (node->dead) continue;
+    node->host->step([&] { node->core->actors().shut_down(); });
+  }
+  return settle(100'000) ? "" : "after the job's end something still happens";
+}
+
+}  // namespace trireme::sim

@@ -1,0 +1,70 @@
+#pragma once
+
+#include <array>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/fetcher.hpp"
+#include "core/rank_core.hpp"
+#include "objstore/arena.hpp"
+#include "objstore/store.hpp"
+#include "tests/sim/host.hpp"
+#include "transport/sim/network.hpp"
+
+namespace trireme::sim {
+
+/// What a seed decides about the machine.
+struct WorldOptions {
+  transport::SimOptions network;
+  std::vector<std::uint32_t> node_of;  ///< ranks of one node map each other's arenas
+  std::uint32_t cores = 1;
+  double late_posts = 0;
+  Nanos task_max = 20 * kMicrosecond;
+  std::uint64_t arena_bytes = 4U << 20U;
+  double slots = 1;  ///< amount of the custom resource "slot" of every rank
+  objstore::TransferOptions transfer;
+
+  static WorldOptions of_seed(std::uint64_t seed);
+  std::string text() const;
+};
+
+/// A job in one thread: RankCores with arena, store and transfers over the simulated network.
+class World {
+ public:
+  World(WorldOptions options, std::uint64_t seed);
+  ~World();
+
+  struct Node {
+    std::unique_ptr<objstore::Arena> arena;
+    std::unique_ptr<objstore::Store> store;
+    std::unique_ptr<transport::Router> router;
+    std::unique_ptr<SimHost> host;
+    std::unique_ptr<core::RankCore> core;
+    std::unique_ptr<core::TransferFetcher> fetcher;
+    bool dead = false;
+  };
+
+  std::uint32_t size() const { return static_cast<std::uint32_t>(nodes.size()); }
+  Node& at(Rank rank) { return *nodes[rank]; }
+  bool alive(Rank rank) const { return !nodes[rank]->dead; }
+  void kill(Rank rank);
+  /// Runs until nothing happens any more. False when that does not come.
+  bool settle(std::uint64_t events_max);
+
+  /// Empty when nothing of the program is left anywhere; else what leaked, per rank.
+  std::string leaks();
+  /// Rank 0 ends the job. Empty when every living rank left.
+  std::string shut_down();
+
+  WorldOptions options;
+  transport::SimNetwork network;
+  std::vector<std::unique_ptr<Node>> nodes;
+  std::uint32_t deaths = 0;
+  bool deaths_planned = false;
+  std::vector<std::string> failures;
+  std::array<std::uint64_t, 32> messages{};  ///< received, by type
+  std::string traffic() const;
+};
+
+}  // namespace trireme::sim

@@ -1,0 +1,5 @@
+#!/bin/sh
+# Runs a command as one rank of a launcher with a node identity of its own, so that ranks of one machine take the
+# path between nodes.
+rank=${PMIX_RANK:-${OMPI_COMM_WORLD_RANK:-${SLURM_PROCID:-0}}}
+TRIREME_NODE_ID="node$rank" exec "$@"

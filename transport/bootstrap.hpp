@@ -1,0 +1,65 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/ids.hpp"
+#include "base/result.hpp"
+#include "base/wire.hpp"
+
+namespace trireme::transport {
+
+/// How ranks find each other once, at the start: nothing (single), PMIx, or an MPI communicator handed in.
+///
+/// Threading: one owner; the calls are collective and block.
+/// Errors:    a Result that names the launcher and what to check.
+/// Lifetime:  finalize() releases the launcher's service; afterwards a killed rank no longer takes the others along
+///            (see docs/decisions on PMIx). For MPI, finalize() only forgets the communicator: MPI belongs to the
+///            caller.
+class Bootstrap {
+ public:
+  virtual ~Bootstrap() = default;
+  virtual std::string_view name() const = 0;  ///< "single", "pmix", "mpi"
+  virtual Rank rank() const = 0;
+  virtual std::uint32_t size() const = 0;
+  /// Names the job step for every rank alike, and differs between concurrent steps (used in file names and checks).
+  virtual std::string session() const = 0;
+  /// Every rank contributes bytes and gets all, indexed by rank. May be called several times.
+  virtual Result<std::vector<Bytes>> all_gather(BytesView mine) = 0;
+  virtual Status barrier() = 0;
+  virtual void finalize() = 0;
+};
+
+std::unique_ptr<Bootstrap> bootstrap_single();
+/// Through libpmix: under mpirun and `srun --mpi=pmix`.
+Result<std::unique_ptr<Bootstrap>> bootstrap_pmix();
+/// PMIx when the environment shows a PMIx launcher (PMIX_RANK), single otherwise; clear error when a launcher is
+/// there but does not offer PMIx (srun without --mpi=pmix with more than one task: says which flag to add).
+Result<std::unique_ptr<Bootstrap>> bootstrap_detect();
+
+/// What every rank tells every other at the start.
+struct Member {
+  Rank rank = kNoRank;
+  std::string host;
+  /// Ranks with equal node ids share memory. Boot id + PID namespace by default; TRIREME_NODE_ID overrides it, so that
+  /// ranks of one machine can be forced apart; a slurmd node name (SLURMD_NODENAME) counts as a node of its own.
+  std::string node_id;
+  std::int32_t pid = 0;
+  std::uint64_t build_id = 0;
+  /// Addresses by backend name, and what upper layers add (resources, topology).
+  std::vector<std::pair<std::string, Bytes>> blobs;
+
+  Bytes encode() const;
+  static Result<Member> decode(BytesView bytes);
+  BytesView blob(std::string_view name) const;  ///< empty when absent
+};
+
+/// This process's host, node id, pid and build id, rank and blobs left to the caller.
+Member local_member();
+/// Error build_mismatch naming the first ranks and hosts whose build differs from rank 0's.
+Status check_same_build(const std::vector<Member>& members);
+
+}  // namespace trireme::transport

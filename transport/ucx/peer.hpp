@@ -1,0 +1,68 @@
+#pragma once
+
+#include <ucp/api/ucp.h>
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "transport/transport.hpp"
+#include "transport/ucx/address.hpp"
+
+namespace trireme::transport::ucx {
+
+class Core;
+struct Peer;
+
+/// A get under way, read in chunks.
+struct Pull {
+  Peer* peer = nullptr;
+  std::uint64_t remote = 0;  ///< virtual address at the owner
+  std::span<std::byte> into;
+  ucp_mem_h memory = nullptr;    ///< registration of `into`, when it lies in exposed memory
+  std::size_t issued = 0;        ///< bytes asked for so far
+  std::uint32_t in_flight = 0;   ///< chunks UCX holds
+  ucs_status_t status = UCS_OK;  ///< of the first chunk that failed
+  GetDone done;
+};
+
+/// Where frames and gets towards one rank stand.
+///
+/// `alive` until the connection fails, the rank leaves or is forgotten; then never again. Every UCX call is gated on
+/// it: UCX may crash when a failed endpoint is used (openucx/ucx#11629).
+///
+/// Threading: the backend's caller. Lifetime: as long as the backend, since UCX callbacks may name it late.
+struct Peer {
+  enum class State : std::uint8_t { alive, left, lost };
+
+  Peer(Core& owner, Rank rank, Address address) : owner(owner), rank(rank), address(std::move(address)) {}
+
+  Core& owner;
+  const Rank rank;
+  const Address address;
+  State state = State::alive;
+
+  ucp_ep_h endpoint = nullptr;
+  ucp_rkey_h key = nullptr;  ///< unpacked once: 7 to 10 us
+  /// Set by the error callback, dealt with after progress returns.
+  bool failed = false;
+  std::string failure;
+
+  std::uint64_t frames_sent = 0;
+  std::uint64_t frames_received = 0;
+  /// How many frames a leaving peer has sent in all. They may still be under way.
+  std::optional<std::uint64_t> frames_announced;
+  bool settled = false;        ///< while closing: the peer has all of ours, or will never want it
+  bool lanes_checked = false;  ///< looked at once whether a slow transport was chosen
+
+  std::uint32_t sends_in_flight = 0;
+  /// Not asked for to the end yet; first come, first served. Only the front is begun. Those asked for to the end
+  /// belong to their chunks.
+  std::deque<std::unique_ptr<Pull>> pulls;
+  std::uint32_t chunks_in_flight = 0;
+  bool active = false;  ///< stands in the list of peers with chunks to issue
+};
+
+}  // namespace trireme::transport::ucx

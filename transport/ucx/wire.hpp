@@ -1,0 +1,33 @@
+#pragma once
+
+#include <cstdint>
+
+#include "base/ids.hpp"
+
+namespace trireme::transport::ucx {
+
+/// Active message ids.
+constexpr unsigned kFrameMessage = 1;    ///< Header, then the frame
+constexpr unsigned kControlMessage = 2;  ///< Header, then Control
+
+/// First in every message.
+struct Header {
+  std::uint64_t token = 0;  ///< of the receiver, see Address::token
+  Rank from = kNoRank;
+  std::uint32_t reserved = 0;  ///< zero; keeps the frame 8-byte aligned within the message
+};
+static_assert(sizeof(Header) == 16);
+
+enum class ControlKind : std::uint32_t {
+  leave = 1,      ///< `frames` were sent to you in all, none follows
+  leave_seen = 2  ///< all of them arrived: close when you like
+};
+
+struct Control {
+  ControlKind kind = ControlKind::leave;
+  std::uint32_t reserved = 0;
+  std::uint64_t frames = 0;
+};
+static_assert(sizeof(Control) == 16);
+
+}  // namespace trireme::transport::ucx
