@@ -81,12 +81,27 @@ template <class T, class = void>
 struct Codec;
 
 template <class T>
-struct Codec<T, std::enable_if_t<is_plain_v<T>>> {
+struct Codec<T, std::enable_if_t<is_plain_v<T> && !std::is_same_v<T, bool>>> {
   static void encode(Encoder& out, const T& value) { out.raw(&value, sizeof(T)); }
   static T decode(Decoder& in) {
     alignas(T) std::byte room[sizeof(T)];
     in.copy(room, sizeof(T));
     return *std::launder(reinterpret_cast<T*>(room));
+  }
+};
+
+/// A byte other than 0 and 1 is no bool in C++, so it must not reach one.
+template <>
+struct Codec<bool> {
+  static void encode(Encoder& out, bool value) {
+    const auto byte = static_cast<std::byte>(value);
+    out.raw(&byte, 1);
+  }
+  static bool decode(Decoder& in) {
+    std::byte byte;
+    in.copy(&byte, 1);
+    if (byte > std::byte{1}) throw DecodeError{};
+    return byte == std::byte{1};
   }
 };
 
