@@ -1,6 +1,7 @@
 // How actors end: with the last handle, by kill(), with the job.
 #include <doctest/doctest.h>
 
+#include <atomic>
 #include <stdexcept>
 #include <thread>
 
@@ -30,7 +31,7 @@ struct Mortal {
   }
   void keep(Actor<Mortal> other) { friends.push_back(std::move(other)); }
   Gate<>* end;
-  int calls = 0;
+  std::atomic<int> calls = 0;  // calls of an actor with concurrency run side by side
   std::vector<Actor<Mortal>> friends;
 };
 
