@@ -89,6 +89,7 @@ void encode_error(Writer& out, const detail::ErrorInfo& error) {
   out.put(error.rank);
   out.text(error.host);
   out.text(error.task);
+  out.text(error.payload);
 }
 
 detail::ErrorInfo decode_error(Reader& in) {
@@ -99,6 +100,7 @@ detail::ErrorInfo decode_error(Reader& in) {
   error.rank = in.get<Rank>();
   error.host = in.text();
   error.task = in.text();
+  error.payload = in.text();
   return error;
 }
 

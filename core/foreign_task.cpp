@@ -75,13 +75,11 @@ void run_invocation(detail::Invocation* invocation, void* object, bool split, st
 namespace {
 
 /// The task with resources that runs on this thread, if any.
-struct Running {
-  Tasks* tasks = nullptr;
-  scheduler::HolderId holder = 0;
-};
-thread_local Running running;
+thread_local RunningHolder running;
 
 }  // namespace
+
+RunningHolder running_holder() { return running; }
 
 LentCpu::LentCpu(Host& host) : host_(host) {
   const auto mine = std::exchange(running, {});
@@ -151,7 +149,8 @@ void ForeignTask::run() {
   run_invocation(invocation, nullptr, spec.split, spec.returns, std::move(finish));
   running = {};
   // A coroutine that waits needs no CPU, and takes none for its short steps.
-  if (!invocation->ready()) post(*tasks.context_.host, [&tasks, holder = holder_] { tasks.lend_cpu(holder); });
+  if (!invocation->ready() && !invocation->invocation->elsewhere)
+    post(*tasks.context_.host, [&tasks, holder = holder_] { tasks.lend_cpu(holder); });
 }
 
 }  // namespace trireme::core

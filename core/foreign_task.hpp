@@ -28,6 +28,13 @@ class LentCpu {
   scheduler::HolderId holder_ = 0;
 };
 
+/// The holder of resources whose task runs on this thread; no tasks: none.
+struct RunningHolder {
+  Tasks* tasks = nullptr;
+  scheduler::HolderId holder = 0;
+};
+RunningHolder running_holder();
+
 /// A task of another rank (or one of ours that came back) in this rank's queues, still encoded: it is decoded by the
 /// thread that runs it, and goes on as it is when it is stolen again.
 class ForeignTask final : public scheduler::Work {

@@ -13,7 +13,7 @@ MailItem::Ran run_call_item(MailItem* item, LocalActor& actor) {
   auto* call = static_cast<CallBase*>(item);
   call->runner = &actor;
   call->invocation->invoke(call, actor.object.data);
-  if (!call->ready()) {
+  if (!call->ready() && !actor.object.pipelined) {
     // acq_rel: pairs with async_call_ended(); whoever comes second goes on with the actor.
     if (call->async_state.exchange(1, std::memory_order_acq_rel) == 0) return MailItem::Ran::suspended;
   }
@@ -43,6 +43,7 @@ struct ConstructItem final : MailItem {
   static Ran run(MailItem* item, LocalActor& actor) {
     const std::unique_ptr<ConstructItem> self(static_cast<ConstructItem*>(item));
     auto* call = self->call;
+    call->runner = &actor;
     call->invocation->invoke(call, nullptr);
     if (call->form() == CellForm::error) {
       auto error = call->error();
@@ -97,7 +98,8 @@ void LocalActor::release() {
 }
 
 void LocalActor::destroy_object() {
-  if (object.data != nullptr) object.destroy(std::exchange(object.data, nullptr));
+  if (auto* data = std::exchange(object.data, nullptr))
+    (dead() && object.abort != nullptr ? object.abort : object.destroy)(data);
   if (on_end) std::exchange(on_end, nullptr)();
 }
 
@@ -116,7 +118,12 @@ void LocalActor::deliver(MailItem* item) {
     // left.
   } while (!mail_.compare_exchange_weak(state, reinterpret_cast<std::uintptr_t>(item), std::memory_order_acq_rel,
                                         std::memory_order_relaxed));
-  if (state == kIdle) schedule();
+  if (state != kIdle) return;
+  // The exchange that found it idle has the last run's writes, `object` among them.
+  if (!object.pipelined) return schedule();
+  retain();
+  run(nullptr);
+  release();
 }
 
 void LocalActor::end() { deliver(new EndItem); }

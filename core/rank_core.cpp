@@ -90,6 +90,10 @@ void RankCore::submit(detail::TaskBase* task, bool deps) {
   // release: whoever claims it sees its arguments complete.
   task->claimed.store(false, std::memory_order_release);
   context_.host->push(task);
+  work_queued();
+}
+
+void RankCore::work_queued() {
   // Ranks that ran dry wait here, or this rank itself had told the others that it is idle.
   if (thieves_wait_.load(std::memory_order_relaxed) || idle_.load(std::memory_order_relaxed)) {
     if (idle_.exchange(false, std::memory_order_relaxed) || thieves_wait_.load(std::memory_order_relaxed))
@@ -118,23 +122,44 @@ void RankCore::send_as(MessageType type, Rank to, BytesView message) {
 }
 
 int RankCore::poll() {
-  const int events = context_.router->poll(*this);
+  int events = context_.router->poll(*this);
+  for (auto* source : attached_) events += source->poll();
   run_timers();
   return events;
 }
 
 void RankCore::run_timers() {
-  const auto deadline = next_deadline();
+  const auto deadline = groups_.next_deadline();
   if (deadline == kForever) return;
   if (const auto now = context_.clock->now(); deadline <= now) groups_.on_timer(now);
 }
 
-Nanos RankCore::next_deadline() const { return groups_.next_deadline(); }
+Nanos RankCore::next_deadline() const {
+  auto first = groups_.next_deadline();
+  for (const auto* source : attached_) first = std::min(first, source->next_deadline());
+  return first;
+}
 
-void RankCore::flush() { context_.router->flush(); }
-bool RankCore::arm() { return context_.router->arm(); }
-void RankCore::disarm() { context_.router->disarm(); }
-std::vector<int> RankCore::event_fds() const { return context_.router->event_fds(); }
+void RankCore::flush() {
+  for (auto* source : attached_) source->flush();
+  context_.router->flush();
+}
+bool RankCore::arm() {
+  bool armed = context_.router->arm();
+  for (auto* source : attached_) armed = source->arm() && armed;
+  return armed;
+}
+void RankCore::disarm() {
+  for (auto* source : attached_) source->disarm();
+  context_.router->disarm();
+}
+std::vector<int> RankCore::event_fds() const {
+  auto fds = context_.router->event_fds();
+  for (const auto* source : attached_) {
+    for (const int fd : source->event_fds()) fds.push_back(fd);
+  }
+  return fds;
+}
 
 Status RankCore::on_message(Rank from, BytesView message) { return dispatch(from, message); }
 

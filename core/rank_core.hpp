@@ -82,6 +82,10 @@ class RankCore final : public scheduler::Pollable, public transport::MessageHand
   /// Messages of objstore's transfer, when a fetcher is attached.
   std::function<Status(Rank, BytesView)> on_transfer;
   std::function<void(Rank)> on_transfer_lost;
+  /// Another source of events under the same token (worker processes). Before the engine starts; outlives it.
+  void attach(scheduler::Pollable* source) { attached_.push_back(source); }
+  /// Any thread: something was queued that other ranks could steal (Host::queued() grew).
+  void work_queued();
   /// The waiter for shut_down() gave up.
   void forget_shutdown() { shutdown_done_ = nullptr; }
 
@@ -141,6 +145,7 @@ class RankCore final : public scheduler::Pollable, public transport::MessageHand
   scheduler::StealProtocol steal_;
   std::atomic<bool> thieves_wait_{false};
   std::atomic<bool> idle_{true};
+  std::vector<scheduler::Pollable*> attached_;
 
   struct Group {
     CellRef ready;

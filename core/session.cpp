@@ -21,13 +21,15 @@ std::string machine_of(const transport::Member& member) {
 
 }  // namespace
 
-Result<std::unique_ptr<Session>> Session::start(transport::Bootstrap& bootstrap, const RuntimeOptions& options) {
+Result<std::unique_ptr<Session>> Session::start(transport::Bootstrap& bootstrap, const RuntimeOptions& options,
+                                                const std::function<void(Session&)>& prepare) {
   std::unique_ptr<Session> session(new Session);
-  if (auto status = session->join(bootstrap, options); !status.ok()) return status.error();
+  if (auto status = session->join(bootstrap, options, prepare); !status.ok()) return status.error();
   return session;
 }
 
-Status Session::join(transport::Bootstrap& bootstrap, const RuntimeOptions& options) {
+Status Session::join(transport::Bootstrap& bootstrap, const RuntimeOptions& options,
+                     const std::function<void(Session&)>& prepare) {
   const auto self = bootstrap.rank();
   const auto size = bootstrap.size();
   set_log_rank(self);
@@ -153,6 +155,7 @@ Status Session::join(transport::Bootstrap& bootstrap, const RuntimeOptions& opti
   executor_ = std::make_unique<scheduler::Executor>(std::move(executor_options), engine_.get());
   host_.executor = executor_.get();
   set_process_core(core_.get());
+  if (prepare) prepare(*this);
 
   // Everybody can be reached before anybody runs.
   if (auto status = bootstrap.barrier(); !status.ok()) return status;
@@ -222,6 +225,7 @@ void Session::leave() {
     });
     executor_->wait(killed);
   }
+  if (on_leave) on_leave();
   executor_->stop();
   engine_->stop();
   set_process_core(nullptr);

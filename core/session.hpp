@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 
 #include "core/current.hpp"
@@ -21,7 +22,9 @@ namespace trireme::core {
 class Session {
  public:
   /// Collective. The bootstrap's service is released before this returns.
-  static Result<std::unique_ptr<Session>> start(transport::Bootstrap& bootstrap, const RuntimeOptions& options);
+  /// `prepare` runs when everything is made and nothing has started.
+  static Result<std::unique_ptr<Session>> start(transport::Bootstrap& bootstrap, const RuntimeOptions& options,
+                                                const std::function<void(Session&)>& prepare = {});
   ~Session();
 
   Rank rank() const { return core_->context().self; }
@@ -29,6 +32,10 @@ class Session {
   const std::vector<transport::Member>& members() const { return members_; }
   transport::Router& router() { return *router_; }
   scheduler::Executor& executor() { return *executor_; }
+  ThreadHost& host() { return host_; }
+  objstore::Arena& arena() { return *arena_; }
+  /// Before the rest of leave(): whoever has processes or threads of its own ends them.
+  std::function<void()> on_leave;
   /// Blocks until rank 0 ends the job, then leaves it.
   void serve();
   /// Rank 0: ends the job. Once.
@@ -36,7 +43,8 @@ class Session {
 
  private:
   Session() = default;
-  Status join(transport::Bootstrap& bootstrap, const RuntimeOptions& options);
+  Status join(transport::Bootstrap& bootstrap, const RuntimeOptions& options,
+              const std::function<void(Session&)>& prepare);
   void leave();
   Topology describe();
 

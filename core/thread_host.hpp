@@ -10,12 +10,21 @@
 
 namespace trireme::core {
 
+/// Tasks that wait outside of the executor, for worker processes, and may be given to other ranks like those inside.
+class SideQueue {
+ public:
+  virtual ~SideQueue() = default;
+  virtual std::size_t queued() const = 0;
+  virtual std::size_t take_exportable(std::size_t count, std::vector<scheduler::Work*>& out) = 0;
+};
+
 /// Host over real threads.
 class ThreadHost final : public Host {
  public:
   scheduler::Executor* executor = nullptr;
   scheduler::ProgressEngine* engine = nullptr;
   transport::ShmBackend* shm = nullptr;
+  SideQueue* side = nullptr;
 
   void push(scheduler::Work* work) override { executor->push(work); }
   void push_back_of_line(scheduler::Work* work) override { executor->push_back_of_line(work); }
@@ -38,10 +47,15 @@ class ThreadHost final : public Host {
   void begin_in_place() override { executor->begin_in_place(); }
   void end_in_place() override { executor->end_in_place(); }
   void withhold(unsigned threads) override { executor->withhold(threads); }
-  std::size_t queued() const override { return executor->queued(); }
-  unsigned idle_threads() const override { return executor->idle_threads(); }
+  std::size_t queued() const override { return executor->queued() + (side != nullptr ? side->queued() : 0); }
+  unsigned idle_threads() const override {
+    // Compute threads do not take what waits for worker processes.
+    return side != nullptr && side->queued() != 0 ? 0 : executor->idle_threads();
+  }
   std::size_t take_exportable(std::size_t count, std::vector<scheduler::Work*>& out) override {
-    return executor->take_exportable(count, out);
+    auto taken = executor->take_exportable(count, out);
+    if (side != nullptr && taken < count) taken += side->take_exportable(count - taken, out);
+    return taken;
   }
   const std::byte* peer_memory(Rank rank) const override {
     if (shm == nullptr) return nullptr;

@@ -18,6 +18,7 @@ struct ErrorInfo {
   Rank rank = kNoRank;  ///< where it happened
   std::string host;
   std::string task;  ///< the function that failed
+  std::string payload;  ///< what another language needs to raise its own exception again; opaque here
 };
 }  // namespace detail
 

@@ -29,6 +29,11 @@ class ResultSink {
 struct Object {
   void* data = nullptr;
   void (*destroy)(void*) = nullptr;
+  /// In place of destroy when the actor was killed; none: destroy.
+  void (*abort)(void*) = nullptr;
+  /// Calls only hand something over and never block: they start in order without waiting for each other's end, on the
+  /// thread that makes them. For objects in another process, which keeps the order itself.
+  bool pipelined = false;
 };
 
 struct Invocation;

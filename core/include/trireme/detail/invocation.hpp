@@ -22,6 +22,8 @@ struct InvocationOps {
   std::vector<CellRef> (*make_elements)(const Invocation*);
   /// It will not run here: what it holds goes now, not with its result.
   void (*drop_args)(Invocation*);
+  /// invoke() only starts it: the work goes on in another process, on the CPUs that the task holds.
+  bool elsewhere = false;
 };
 
 /// One call of a function, method or constructor: arguments, and the cell of its result.
