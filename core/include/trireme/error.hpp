@@ -17,7 +17,7 @@ struct ErrorInfo {
   std::string type;     ///< the user's exception type (demangled), empty for the runtime's own errors
   Rank rank = kNoRank;  ///< where it happened
   std::string host;
-  std::string task;  ///< the function that failed
+  std::string task;     ///< the function that failed
   std::string payload;  ///< what another language needs to raise its own exception again; opaque here
 };
 }  // namespace detail
