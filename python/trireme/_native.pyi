@@ -12,7 +12,19 @@ from collections.abc import Sequence
 from typing import Any
 
 class Ref:
-    """A reference to an object or an actor; counted by the runtime, given up when it is destroyed. Compared by identity."""
+    """A reference to an object or an actor; counted by the runtime, given up when it is destroyed. Two are equal (and
+    hash alike) when they refer to the same thing, however each was come by."""
+
+    @property
+    def id(self) -> str:
+        """What it refers to: hexadecimal, unique in the job, the same in every process."""
+    @property
+    def owner(self) -> int:
+        """The rank that owns it: where the actor was created, the object put or its task submitted."""
+    @property
+    def error(self) -> "Error | None":
+        """How it failed, once it is ready and has failed. Never fetches the value. In a worker: as far as this process
+        knows; after wait() or watch() said that it is ready, it does."""
 
     @property
     def ready(self) -> bool:
@@ -85,6 +97,7 @@ class Task:
     returns: int
     attempt: int  # 0 the first time
     streaming: bool  # results go out by yield_item(); finish() with no results ends the stream
+    gpus: list[int]  # the devices it holds, by their numbers on the rank; for "create" those of the actor
 
 class _Core:
     rank: int
@@ -102,8 +115,9 @@ class _Core:
              returns: int, name: str, streaming: int = -1) -> list[Ref]:
         """Calls run in the order in which this process made them. `name` for messages."""
     def put(self, data: bytes, buffers: Sequence[Any], refs: Sequence[Ref]) -> Ref: ...
-    def get(self, refs: Sequence[Ref], timeout: float | None) -> list[Value | Error]:
-        """One entry per reference, in order. Errors: TimeoutError (builtin)."""
+    def get(self, refs: Sequence[Ref], timeout: float | None) -> list[Value | Error | None]:
+        """One entry per reference, in order. Returns at once when one has failed; None stands for those that are not
+        ready then. Errors: TimeoutError (builtin)."""
     def wait(self, refs: Sequence[Ref], count: int, timeout: float | None) -> list[bool]:
         """Which are ready, once `count` are or the time is up."""
     def watch(self, ref: Ref, token: int) -> None:
@@ -146,6 +160,8 @@ class WorkerCore(_Core):
     def fail(self, token: int, message: str, type: str, payload: bytes) -> None: ...
     def yield_item(self, token: int, data: bytes, buffers: Sequence[Any], refs: Sequence[Ref]) -> None:
         """Hands out the next value of a streaming task; blocks while too many wait unread."""
+    def actor(self) -> Ref | None:
+        """A new reference to the actor that this process is; None in a task worker."""
     def exit_actor(self) -> None:
         """The actor ends after the present call: no restart; calls that wait fail with actor_died."""
     @property
