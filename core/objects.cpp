@@ -134,37 +134,49 @@ Value store_encoded(std::vector<std::byte> bytes, std::vector<CellRef> refs) {
   return value;
 }
 
-Value pinned(const Cell* cell) {
+bool try_pinned(const Cell* cell, Value& value) {
   const auto& known = cell->value();
-  if (known.lazy == Value::Lazy::no) return known;
-  auto& core = current();
-  auto& context = core.context();
+  if (known.lazy == Value::Lazy::no) {
+    value = known;
+    return true;
+  }
+  auto& context = current().context();
   auto keep = CellRef::share(const_cast<Cell*>(cell));
-  Value value;
+  value = Value{};
   value.refs = known.refs;
   if (known.lazy == Value::Lazy::peer) {
     // The reference keeps the object where it is, in the other rank's arena.
     value.buffer = known.buffer;
     value.buffer.data = std::shared_ptr<std::byte>(known.buffer.data.get(), [keep](std::byte*) {});
-    return value;
+    return true;
   }
+  auto pin = context.store->pin({known.id_owner, known.id_index});
+  if (!pin) return false;
+  value.buffer.size = pin.size();
+  value.buffer.rank = context.self;
+  value.buffer.offset = pin.offset();
+  value.buffer.generation = pin.generation();
+  auto* data = const_cast<std::byte*>(pin.data());
+  value.buffer.data =
+      std::shared_ptr<std::byte>(data, [held = std::move(pin), keep](std::byte*) mutable { held.reset(); });
+  return true;
+}
+
+Value pinned(const Cell* cell) {
+  Value value;
+  if (try_pinned(cell, value)) return value;
+  auto& core = current();
+  auto& context = core.context();
+  const auto& known = cell->value();
+  auto keep = CellRef::share(const_cast<Cell*>(cell));
   const ObjectId id{known.id_owner, known.id_index};
   for (int tries = 0; tries < 16; ++tries) {
-    if (auto pin = context.store->pin(id)) {
-      value.buffer.size = pin.size();
-      value.buffer.rank = context.self;
-      value.buffer.offset = pin.offset();
-      value.buffer.generation = pin.generation();
-      auto* data = const_cast<std::byte*>(pin.data());
-      value.buffer.data =
-          std::shared_ptr<std::byte>(data, [held = std::move(pin), keep](std::byte*) mutable { held.reset(); });
-      return value;
-    }
     // Evicted under pressure: bring it back.
     TRIREME_CHECK(!context.host->holds_token(), "an evicted copy is read in protocol code");
     scheduler::WaitPoint point;
     core::post(*context.host, [&] { core.refs().refetch(keep.get(), [&point] { point.signal(); }); });
     context.host->wait(point, kForever);
+    if (try_pinned(cell, value)) return value;
   }
   throw_error(core::runtime_error(
       context, Errc::object_lost,

@@ -93,6 +93,7 @@ class Task:
     token: int
     meta: bytes  # as given to submit/create_actor/call
     args: Value
+    # `args.refs` has None for the first `deps`: those come resolved.
     deps: list[Value | Error]  # the first `deps` references of the arguments, resolved (never an Error for calls/tasks: those fail before)
     returns: int
     attempt: int  # 0 the first time
@@ -131,6 +132,8 @@ class _Core:
     def find_actor(self, name: str) -> Ref | None: ...
     def cancel(self, ref: Ref, force: bool, recursive: bool) -> None: ...
     def actor_rank(self, actor: Ref) -> int: ...
+    def identify(self, ref: Ref) -> tuple[int, int]:
+        """(owner's rank, index): names the object in the whole job. Blocks for a moment."""
     def export(self, key: bytes, blob: bytes) -> None:
         """Makes a pickled function or class known under its hash (16 bytes) to whoever gets `(rank, key)`."""
     def imported(self, rank: int, key: bytes) -> bytes:

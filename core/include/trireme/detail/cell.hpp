@@ -174,6 +174,8 @@ class CellRef {
 
 /// The cell's value in a form that stays put: waits for a copy that was evicted to come back.
 Value pinned(const Cell* cell);
+/// The same without waiting; false when the copy was evicted.
+bool try_pinned(const Cell* cell, Value& value);
 /// A cell whose value only ever comes in wire form (a borrowed reference, an object that was put as bytes).
 CellRef make_plain_cell();
 /// Blocks until the cell is ready; runs its task in place when nobody has begun it. `deadline_ns` on SystemClock,

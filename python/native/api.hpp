@@ -1,0 +1,109 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "base/clock.hpp"
+#include "base/wire.hpp"
+#include "python/native/wire.hpp"
+#include "trireme/error.hpp"
+#include "trireme/group.hpp"
+
+namespace trireme::python {
+
+/// A counted reference as the package holds it: a cell in a rank's process, a handle in a worker's.
+///
+/// Threading: immutable; the last owner may be any thread, with or without the interpreter's lock.
+class Reference {
+ public:
+  virtual ~Reference() = default;
+  /// get would return at once; in a worker: this process knows that it would.
+  virtual bool ready() const = 0;
+  /// Equal for references to one object in one process.
+  virtual std::uint64_t key() const = 0;
+};
+using RefPtr = std::shared_ptr<Reference>;
+
+/// A value in place: a packed blob (unpack()), what keeps it there, and the references in it.
+struct HeldValue {
+  BytesView blob;
+  std::shared_ptr<const void> keep;
+  std::vector<RefPtr> refs;
+};
+/// Not there (yet), there, or failed.
+using Got = std::variant<std::monostate, HeldValue, detail::ErrorInfo>;
+
+/// A value to be packed. The spans stay valid during the call they are given to.
+struct ValueSource {
+  BytesView data;
+  std::span<const BytesView> buffers;
+  std::span<const RefPtr> refs;
+};
+
+struct CallSource {
+  BytesView meta;
+  ValueSource args;        ///< the first `deps` of args.refs are resolved before it runs
+  std::uint32_t deps = 0;
+  std::uint32_t returns = 1;
+  std::string_view name;
+  std::int64_t streaming = -1;  ///< 0 or more: yields values; so many may wait unread, 0: any number
+};
+
+/// The attributes of the package's Options.
+struct CallerOptions {
+  CallOptions call;
+  std::int32_t max_restarts = 0;
+  std::int32_t max_task_retries = 0;
+  std::string env_key, env;
+};
+
+struct GroupHandle {
+  RefPtr ready;
+  ObjectId id;
+};
+
+/// What the package can ask of the runtime, from a rank's process (RankApi) or a worker's (WorkerApi).
+///
+/// Threading: any thread, without the interpreter's lock; blocking calls block the calling thread only.
+/// Errors:    Exception with an Errc; TimeoutError where a timeout is given. `interrupted` is called now and then by
+///            blocking calls; when it returns true they give up and throw Interrupted.
+struct Interrupted {};
+class Api {
+ public:
+  using Check = std::function<bool()>;
+  virtual ~Api() = default;
+  virtual Rank rank() const = 0;
+  virtual std::uint32_t size() const = 0;
+
+  virtual std::vector<RefPtr> submit(const CallSource& call, const CallerOptions* options) = 0;
+  virtual RefPtr create_actor(const CallSource& call, const CallerOptions& options, const Check& interrupted) = 0;
+  virtual std::vector<RefPtr> call(const RefPtr& actor, const CallSource& call) = 0;
+  virtual RefPtr put(const ValueSource& value, const Check& interrupted) = 0;
+  /// One entry per reference. All there, or as soon as one of them failed; then others may not be there.
+  virtual std::vector<Got> get(std::span<const RefPtr> refs, Nanos deadline, const Check& interrupted) = 0;
+  virtual std::vector<bool> wait(std::span<const RefPtr> refs, std::size_t count, Nanos deadline,
+                                 const Check& interrupted) = 0;
+  virtual void watch(const RefPtr& ref, std::uint64_t token) = 0;
+  virtual std::vector<std::uint64_t> next_watched(const Check& interrupted) = 0;
+  virtual RefPtr stream_next(const RefPtr& stream) = 0;
+  virtual void kill(const RefPtr& actor, bool no_restart) = 0;
+  virtual RefPtr find_actor(const std::string& name, const Check& interrupted) = 0;
+  virtual void cancel(const RefPtr& ref, bool force, bool recursive) = 0;
+  virtual std::int64_t actor_rank(const RefPtr& actor, const Check& interrupted) = 0;
+  virtual ObjectId identify(const RefPtr& ref, const Check& interrupted) = 0;
+  virtual void export_blob(BytesView key, BytesView blob) = 0;
+  virtual Bytes imported(Rank rank, BytesView key, const Check& interrupted) = 0;
+  virtual GroupHandle create_group(GroupStrategy strategy, const std::vector<Resources>& bundles,
+                                   const Check& interrupted) = 0;
+  virtual void remove_group(ObjectId id) = 0;
+  /// JSON: a list of {rank, alive, node, host, pid, cpus, total, available, labels}.
+  virtual std::string ranks(const Check& interrupted) = 0;
+};
+
+}  // namespace trireme::python

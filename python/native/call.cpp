@@ -1,0 +1,211 @@
+#include "python/native/call.hpp"
+
+#include <utility>
+
+#include "core/context.hpp"
+#include "trireme/detail/codec.hpp"
+
+namespace trireme::python {
+
+using detail::CallBase;
+using detail::Cell;
+using detail::CellRef;
+using detail::Invocation;
+using detail::TaskBase;
+using detail::Value;
+
+namespace {
+
+Runner* the_runner = nullptr;
+
+detail::ErrorInfo no_runner() {
+  detail::ErrorInfo error;
+  error.code = Errc::unavailable;
+  error.message = "a Python call came to a rank that runs no Python: start every rank of the job through `trireme run`";
+  return error;
+}
+
+/// Invocation whose function is a worker process's business. Results come in wire form.
+template <class Base>
+struct Block final : Base, CallBody {
+  Block(CallText t, std::vector<CellRef> r);
+
+  static const detail::FunctionEntry& entry();
+  static Invocation* decode(const Value& args) {
+    Reader in(args.view());
+    auto text = CallText::decode(in);
+    if (!in.done() || text.deps > args.refs.size()) throw detail::DecodeError{};
+    return new Block(std::move(text), args.refs);
+  }
+  static Value encode_args(const Invocation* base) {
+    const auto* self = static_cast<const Block*>(base);
+    Value value;
+    Writer out(value.bytes);
+    self->text.encode(out);
+    value.refs = self->refs;
+    return value;
+  }
+  static std::size_t deps(const Invocation* base, Cell** out) {
+    const auto* self = static_cast<const Block*>(base);
+    for (std::uint32_t i = 0; out != nullptr && i < self->text.deps; ++i) out[i] = self->refs[i].get();
+    return self->text.deps;
+  }
+  static std::vector<CellRef> make_elements(const Invocation* base) {
+    std::vector<CellRef> elements(static_cast<const Block*>(base)->text.returns);
+    for (auto& element : elements) element = detail::make_plain_cell();
+    return elements;
+  }
+  static void drop_args(Invocation* base) {
+    auto* self = static_cast<Block*>(base);
+    self->refs.clear();
+    self->text.deps = 0;
+    Bytes().swap(self->text.args);
+  }
+  static void invoke(Invocation* base, void* object);
+  static void destroy(Cell* cell) noexcept {
+    auto* self = static_cast<Block*>(static_cast<Base*>(static_cast<Invocation*>(cell)));
+    if (self->extra != nullptr) detail::free_extra(self->extra);
+    if constexpr (std::is_same_v<Base, CallBase>) detail::release_target(self);
+    delete self;
+  }
+  static const void* typed(const Cell* cell) noexcept { return &static_cast<const Block*>(cell)->object; }
+  static Value encode(const Cell* cell) { return cell->value(); }
+
+  static constexpr detail::CellOps kCellOps{destroy, typed, encode};
+  static constexpr detail::InvocationOps kOps{invoke, encode_args, deps, make_elements, drop_args, true};
+
+  detail::Object object;  // of a creation
+  bool create = false;
+};
+
+detail::FunctionEntry entry_of(const char* name, Invocation* (*decode)(const Value&)) {
+  detail::FunctionEntry entry;
+  entry.name = name;
+  entry.id = detail::hash_text(name);
+  entry.decode = decode;
+  return entry;
+}
+
+Invocation* decode_create(const Value& args) {
+  auto* made = static_cast<Block<CallBase>*>(Block<CallBase>::decode(args));
+  made->create = true;
+  return made;
+}
+
+// Registered when the library loads, so that every rank that loads it can be asked.
+const auto& task_entry = detail::register_function(entry_of("trireme python task", &Block<TaskBase>::decode));
+const auto& call_entry = detail::register_function(entry_of("trireme python call", &Block<CallBase>::decode));
+const auto& create_entry = detail::register_function(entry_of("trireme python actor", &decode_create));
+
+template <>
+const detail::FunctionEntry& Block<TaskBase>::entry() {
+  return task_entry;
+}
+template <>
+const detail::FunctionEntry& Block<CallBase>::entry() {
+  return call_entry;
+}
+
+template <class Base>
+Block<Base>::Block(CallText t, std::vector<CellRef> r) : Base(&kCellOps, &kOps, &entry(), &detail::task_action) {
+  text = std::move(t);
+  refs = std::move(r);
+}
+
+template <class Base>
+void Block<Base>::invoke(Invocation* base, void* object) {
+  auto* self = static_cast<Block*>(base);
+  if (the_runner == nullptr) return python::fail(self, no_runner());
+  if constexpr (std::is_same_v<Base, TaskBase>) {
+    self->holder = core::running_holder();
+    the_runner->run_task(self);
+  } else if (self->create) {
+    the_runner->run_create(self);
+  } else {
+    the_runner->run_call(self, object);
+  }
+}
+
+}  // namespace
+
+void set_runner(Runner* runner) { the_runner = runner; }
+
+void CallText::encode(Writer& out) const {
+  out.blob(meta);
+  out.blob(args);
+  out.text(name);
+  out.text(env_key);
+  out.text(env);
+  out.varint(deps);
+  out.varint(returns);
+  out.put(static_cast<std::uint8_t>((args_ref ? 1 : 0) | (streaming ? 2 : 0) | (placed ? 4 : 0)));
+  out.put(max_retries);
+  out.put(max_restarts);
+  out.put(max_task_retries);
+  out.put(cpus);
+}
+
+CallText CallText::decode(Reader& in) {
+  const auto bytes = [&in] {
+    const auto view = in.blob();
+    return Bytes(view.begin(), view.end());
+  };
+  CallText text;
+  text.meta = bytes();
+  text.args = bytes();
+  text.name = in.text();
+  text.env_key = in.text();
+  text.env = in.text();
+  text.deps = static_cast<std::uint32_t>(in.varint());
+  const auto returns = in.varint();
+  if (returns == 0 || returns > UINT16_MAX) in.fail();
+  text.returns = static_cast<std::uint16_t>(returns);
+  const auto flags = in.get<std::uint8_t>();
+  text.args_ref = (flags & 1U) != 0;
+  text.streaming = (flags & 2U) != 0;
+  text.placed = (flags & 4U) != 0;
+  text.max_retries = in.get<std::int32_t>();
+  text.max_restarts = in.get<std::int32_t>();
+  text.max_task_retries = in.get<std::int32_t>();
+  text.cpus = in.get<double>();
+  return text;
+}
+
+CallBody& body_of(Invocation* invocation) {
+  if (invocation->kind() == detail::CellKind::task)
+    return *static_cast<Block<TaskBase>*>(static_cast<TaskBase*>(invocation));
+  return *static_cast<Block<CallBase>*>(static_cast<CallBase*>(invocation));
+}
+
+TaskBase* make_task(CallText text, std::vector<CellRef> refs) {
+  return new Block<TaskBase>(std::move(text), std::move(refs));
+}
+CallBase* make_call(CallText text, std::vector<CellRef> refs) {
+  return new Block<CallBase>(std::move(text), std::move(refs));
+}
+CallBase* make_create(CallText text, std::vector<CellRef> refs) {
+  auto* made = new Block<CallBase>(std::move(text), std::move(refs));
+  made->create = true;
+  made->function = &create_entry;
+  return made;
+}
+
+void complete(Invocation* invocation, std::vector<Value> results) {
+  // References among the arguments may lead back to the result.
+  invocation->invocation->drop_args(invocation);
+  if (invocation->extra != nullptr && !invocation->extra->elements.empty()) {
+    auto& elements = invocation->extra->elements;
+    for (std::size_t i = 0; i < elements.size() && i < results.size(); ++i) elements[i]->complete(std::move(results[i]));
+    return invocation->complete(Value{});
+  }
+  invocation->complete(results.empty() ? Value{} : std::move(results.front()));
+}
+
+void complete_create(Invocation* create, detail::Object object) {
+  static_cast<Block<CallBase>*>(static_cast<CallBase*>(create))->object = object;
+  create->complete_typed();
+}
+
+void fail(Invocation* invocation, detail::ErrorInfo error) { detail::fail_invocation(invocation, std::move(error)); }
+
+}  // namespace trireme::python
