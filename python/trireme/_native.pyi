@@ -139,6 +139,8 @@ class _Core:
     def imported(self, rank: int, key: bytes) -> bytes:
         """What export() gave on that rank. Blocks. Errors: NativeError not_found, peer_lost."""
     def create_group(self, strategy: str, bundles: Sequence[dict[str, float]]) -> Group: ...
+    def group(self, id: str) -> Group:
+        """The group with that id, made by whichever process of the job; does not keep it."""
     def ranks(self) -> list[dict[str, Any]]:
         """One per rank: rank, alive, node, host, pid, cpus, total (resources), available (resources, as last heard), labels."""
 
