@@ -13,7 +13,10 @@ packages=(
   nlohmann-json3-dev libcli11-dev doctest-dev
   clang clang-format clang-tidy libclang-rt-14-dev gdb
   slurm-wlm slurmctld slurmd munge
-  python3-dev python3-venv python3-numpy python3-pytest pybind11-dev
+  python3-dev python3-venv pybind11-dev python3-numpy python3-cloudpickle
+  # What the Python tests use beyond what the package needs.
+  python3-pytest python3-pytest-asyncio python3-torch python3-sklearn python3-joblib python3-tqdm python3-h5py
+  python3-pandas python3-optuna python3-matplotlib
 )
 if [[ ${1:-} == bench ]]; then
   packages+=(libtbb-dev libcaf-dev libstarpu-dev)
@@ -65,5 +68,23 @@ make_venv() {
   "$python" -m venv --system-site-packages .venv
 }
 
+# The package from the source tree: CMake puts the extension beside the sources (python/trireme/_native*.so).
+link_package() {
+  [[ -x .venv/bin/python3 ]] || return 0
+  local site
+  site=$(.venv/bin/python3 -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+  printf '%s\n' "$PWD/python" >"$site/trireme.pth"
+  cat >.venv/bin/trireme <<TEXT
+#!$PWD/.venv/bin/python3
+import sys
+
+from trireme._cli import main
+
+sys.exit(main())
+TEXT
+  chmod +x .venv/bin/trireme
+}
+
 install_missing
 make_venv
+link_package

@@ -23,7 +23,7 @@ run_part() {
   echo "$part-build $((SECONDS - start))" >>"$out/times"
   start=$SECONDS
   ctest --test-dir "build/$preset" -j "$jobs" --output-on-failure --no-tests=error \
-    --output-junit "$PWD/$out/$part.xml" "$@" 2>&1 | tee "$out/$part.log"
+    --output-junit "$PWD/$out/$part.xml" --test-output-size-passed 65536 "$@" 2>&1 | tee "$out/$part.log"
   local status=${PIPESTATUS[0]}
   echo "$part-tests $((SECONDS - start))" >>"$out/times"
   return "$status"
