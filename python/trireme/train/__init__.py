@@ -1,15 +1,36 @@
 """Training on a group of worker processes, with Ray's names; see docs/train.md."""
 
+from trireme.train._backend import BackendConfig, CollectiveConfig
+from trireme.train._callback import TrainRunContext, UserCallback
 from trireme.train._checkpoint import Checkpoint
 from trireme.train._config import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, SyncConfig
+from trireme.train._errors import TrainingFailedError
+from trireme.train._functions import get_checkpoint, get_context, get_dataset_shard, report
 from trireme.train._result import Result
+from trireme.train._session import CheckpointUploadMode, TrainContext
+from trireme.train._shards import DataConfig, DataShard
+from trireme.train._trainer import DataParallelTrainer
 
 __all__ = [
+    "BackendConfig",
     "Checkpoint",
     "CheckpointConfig",
+    "CheckpointUploadMode",
+    "CollectiveConfig",
+    "DataConfig",
+    "DataParallelTrainer",
+    "DataShard",
     "FailureConfig",
     "Result",
     "RunConfig",
     "ScalingConfig",
     "SyncConfig",
+    "TrainContext",
+    "TrainRunContext",
+    "TrainingFailedError",
+    "UserCallback",
+    "get_checkpoint",
+    "get_context",
+    "get_dataset_shard",
+    "report",
 ]

@@ -113,7 +113,8 @@ class Checkpoint:
         root = Path(self.path)
         return {
             str(file.relative_to(root)): np.fromfile(file, dtype=np.uint8)
-            for file in sorted(root.rglob("*")) if file.is_file()
+            for file in sorted(root.rglob("*"))
+            if file.is_file()
         }
 
     @classmethod
@@ -132,7 +133,7 @@ class Checkpoint:
     def _check_there(self) -> None:
         if not os.path.isdir(self.path):
             raise FileNotFoundError(
-                f"the checkpoint's folder {self.path!r} is not there: it was deleted (CheckpointConfig.num_to_keep?) or "
+                f"the checkpoint's folder {self.path!r} is not there: it was deleted (num_to_keep?) or "
                 "lies on another machine's disk (RunConfig.storage_path must be reached by every rank)"
             )
 

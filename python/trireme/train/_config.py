@@ -66,10 +66,12 @@ class ScalingConfig:
             self.num_workers = (pair[0], pair[1])
         if self.placement_strategy not in STRATEGIES:
             raise ValueError(
-                f"ScalingConfig.placement_strategy is {self.placement_strategy!r}; choose one of {', '.join(STRATEGIES)}"
+                f"ScalingConfig.placement_strategy is {self.placement_strategy!r}; give one of {', '.join(STRATEGIES)}"
             )
-        for owner, wanted in (("resources_per_worker", self.resources_per_worker),
-                              ("trainer_resources", self.trainer_resources)):
+        for owner, wanted in (
+            ("resources_per_worker", self.resources_per_worker),
+            ("trainer_resources", self.trainer_resources),
+        ):
             for name, amount in (wanted or {}).items():
                 if not isinstance(amount, (int, float)) or amount < 0:
                     raise ValueError(f"ScalingConfig.{owner}[{name!r}] is {amount!r}; give a number from 0 on")
@@ -153,7 +155,7 @@ class CheckpointConfig:
     num_to_keep
         At most so many, and always the latest, from which a restart goes on; None keeps all.
     checkpoint_score_attribute
-        Metric (reported with the checkpoint; ``a/b`` looks into nested dicts) by which the best are kept; None: the newest.
+        Reported metric by which the best are kept (``a/b`` looks into nested dicts); None: the newest are.
     checkpoint_score_order
         ``"max"`` or ``"min"``: which score is the better one.
     checkpoint_frequency

@@ -1,0 +1,196 @@
+"""One start of the worker group: places, ranks, and the events of its workers."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import trireme
+from trireme.train._backend import WorkerFacts
+from trireme.train._config import ScalingConfig
+from trireme.train._errors import WorkerGroupError
+from trireme.train._placement import Placement
+from trireme.train._session import Place, Report
+from trireme.train._shards import DataConfig
+from trireme.train._worker import Ended, Order, Shard, TrainWorker, Work
+
+# A worker whose reports the others have not matched yet is asked for no more than so many ahead.
+LEAD_MAX = 4
+# After the first failure: how long to wait for others, of which one may be the cause of the first.
+CAUSE_TIMEOUT_S = 3.0
+
+
+def places(facts: list[WorkerFacts]) -> list[Place]:
+    """The ranks of workers in the given order, in which those of a node follow each other."""
+    nodes = list(dict.fromkeys(fact.node_id for fact in facts))
+    sizes = {node: sum(fact.node_id == node for fact in facts) for node in nodes}
+    seen: dict[str, int] = dict.fromkeys(nodes, 0)
+    found = []
+    for rank, fact in enumerate(facts):
+        local = seen[fact.node_id]
+        seen[fact.node_id] += 1
+        found.append(Place(rank, len(facts), local, sizes[fact.node_id], nodes.index(fact.node_id)))
+    return found
+
+
+class WorkerGroup:
+    """The workers of one start, on one placement group.
+
+    Threading: one thread.
+    Errors:    `WorkerGroupError` with what each failed worker raised; what cannot be placed raises the runtime's error.
+    Lifetime:  `shut_down` ends the workers and gives their resources back; idempotent.
+    """
+
+    def __init__(self, scaling: ScalingConfig, num_workers: int, placement: Placement) -> None:
+        self._scaling = scaling
+        self._placement = placement
+        self.size = num_workers
+        self._workers: list[Any] = []
+        self.places: list[Place] = []
+
+    def start(
+        self, work: Work, datasets: Mapping[str, Any], data_config: DataConfig, runtime_env: Mapping[str, Any] | None
+    ) -> None:
+        """Creates the workers, gives them their ranks, and has them train."""
+        try:
+            self._create(runtime_env)
+            facts = self._rank(trireme.get([worker.describe.remote() for worker in self._workers]))
+            run_id = f"{work.run.trial_id}.{uuid.uuid4().hex[:8]}"
+            meeting = trireme.get(self._workers[0].rendezvous.remote(work.backend, facts, run_id))
+            shards = _shards(datasets, data_config, self.size)
+            trireme.get(
+                [
+                    worker.start.remote(Order(work, place, meeting, shards[place.world_rank]))
+                    for worker, place in zip(self._workers, self.places)
+                ]
+            )
+        except trireme.exceptions.RayError as error:
+            raise WorkerGroupError(f"the workers did not start: {error}", {}) from error
+
+    def _create(self, runtime_env: Mapping[str, Any] | None) -> None:
+        resources = self._scaling.worker_resources()
+        options: dict[str, Any] = {
+            "num_cpus": resources.get("CPU", 0),
+            "num_gpus": resources.get("GPU", 0),
+            "resources": {k: v for k, v in resources.items() if k not in ("CPU", "GPU", "memory")},
+        }
+        if "memory" in resources:
+            options["memory"] = resources["memory"]
+        if runtime_env:
+            options["runtime_env"] = dict(runtime_env)
+        if self._scaling.accelerator_type is not None:
+            options["accelerator_type"] = self._scaling.accelerator_type
+        actor = trireme.remote(TrainWorker)
+        self._workers = [
+            actor.options(**options, scheduling_strategy=self._placement.strategy(index)).remote()
+            for index in range(self.size)
+        ]
+
+    def _rank(self, facts: list[WorkerFacts]) -> list[WorkerFacts]:
+        """Orders the workers so that those of a node follow each other, by their GPUs; returns the facts by rank."""
+        first_of = {fact.node_id: index for index, fact in reversed(list(enumerate(facts)))}
+        order = sorted(range(self.size), key=lambda i: (first_of[facts[i].node_id], facts[i].gpu_ids, i))
+        self._workers = [self._workers[index] for index in order]
+        facts = [facts[index] for index in order]
+        self.places = places(facts)
+        return facts
+
+    def steps(self) -> Iterator[list[Report]]:
+        """The reports that all workers made, step by step, by rank; ends when all functions returned.
+
+        Raises
+        ------
+        WorkerGroupError
+            A worker died or raised, or the workers did not report equally often.
+        """
+        waiting: dict[Any, int] = {worker.next.remote(): rank for rank, worker in enumerate(self._workers)}
+        queued: list[list[Report]] = [[] for _ in self._workers]
+        ended: set[int] = set()
+        idle: set[int] = set()
+        while waiting:
+            ready, _ = trireme.wait(list(waiting), num_returns=1)
+            for ref in ready:
+                rank = waiting.pop(ref)
+                event = self._event(ref, rank, waiting)
+                if isinstance(event, Ended):
+                    ended.add(rank)
+                else:
+                    queued[rank].append(event)
+                    idle.add(rank)
+            while all(queued):
+                yield [reports.pop(0) for reports in queued]
+            stuck = {rank for rank in ended if not queued[rank]}
+            if stuck and any(queued):
+                self._raise_uneven(queued, stuck)
+            for rank in [rank for rank in idle if len(queued[rank]) < LEAD_MAX]:
+                idle.discard(rank)
+                waiting[self._workers[rank].next.remote()] = rank
+
+    def _event(self, ref: Any, rank: int, waiting: Mapping[Any, int]) -> Report | Ended:
+        try:
+            event = trireme.get(ref)
+        except trireme.exceptions.RayError as error:
+            self._raise_failures({rank: error}, waiting)
+        if isinstance(event, Ended) and event.error is not None:
+            event.error.remote_traceback = event.trace
+            self._raise_failures({rank: event.error}, waiting)
+        return event
+
+    def _raise_failures(self, failures: dict[int, BaseException], waiting: Mapping[Any, int]) -> None:
+        # A worker that dies makes the others fail in their collective, and which is heard of first is chance.
+        ready, _ = (
+            trireme.wait(list(waiting), num_returns=len(waiting), timeout=CAUSE_TIMEOUT_S) if waiting else ([], [])
+        )
+        for ref in ready:
+            try:
+                event = trireme.get(ref)
+            except trireme.exceptions.RayError as error:
+                failures[waiting[ref]] = error
+                continue
+            if isinstance(event, Ended) and event.error is not None:
+                event.error.remote_traceback = event.trace
+                failures[waiting[ref]] = event.error
+        died = {rank: error for rank, error in failures.items() if isinstance(error, trireme.exceptions.RayError)}
+        rank, cause = min((died or failures).items())
+        what = "died" if rank in died else f"raised {type(cause).__name__}: {_first_line(cause)}"
+        details = getattr(cause, "remote_traceback", "") or str(cause)
+        raise WorkerGroupError(f"worker {rank} of {self.size} {what}", failures, details.rstrip()) from cause
+
+    def _raise_uneven(self, queued: list[list[Report]], stuck: set[int]) -> None:
+        ahead = next(rank for rank, reports in enumerate(queued) if reports)
+        behind = min(stuck)
+        error = RuntimeError(
+            f"worker {behind} returned, but worker {ahead} made report number {queued[ahead][0].index}, which worker "
+            f"{behind} did not: every worker must call report() equally often"
+        )
+        raise WorkerGroupError(str(error), {behind: error})
+
+    def shut_down(self) -> None:
+        """Ends the workers, whatever they do, and gives their resources back."""
+        workers, self._workers = self._workers, []
+        for worker in workers:
+            with contextlib.suppress(trireme.exceptions.RayError):
+                trireme.kill(worker)
+        self._placement.release()
+
+
+def _shards(datasets: Mapping[str, Any], config: DataConfig, size: int) -> list[dict[str, Shard]]:
+    """By rank: each dataset's part, or a reference to the whole of which the worker takes its part."""
+    shards: list[dict[str, Shard]] = [{} for _ in range(size)]
+    for name, data in datasets.items():
+        split = config.splits(name)
+        if hasattr(data, "streaming_split"):
+            parts = data.streaming_split(size, equal=config.equal) if split else [data] * size
+            for rank, part in enumerate(parts):
+                shards[rank][name] = Shard(part, False, split, config.equal)
+            continue
+        ref = data if isinstance(data, trireme.ObjectRef) else trireme.put(data)
+        for rank in range(size):
+            shards[rank][name] = Shard(ref, True, split, config.equal)
+    return shards
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), "")

@@ -1,0 +1,254 @@
+"""Inside a worker: what the training function asks of the run, and what it tells it."""
+
+from __future__ import annotations
+
+import enum
+import os
+import queue
+import shutil
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from trireme.train._checkpoint import Checkpoint
+from trireme.train._storage import CHECKPOINT_PREFIX, persist
+
+# A worker may be so many reports ahead of the process that controls the run.
+REPORTS_AHEAD = 2
+
+
+class CheckpointUploadMode(enum.Enum):
+    """How `report` gets a checkpoint's files into the run's folder."""
+
+    SYNC = "sync"  #: copied before report returns
+    ASYNC = "async"  #: copied in the background, in order; the local folder is deleted afterwards
+    NO_UPLOAD = "no_upload"  #: they lie where they shall stay
+
+
+@dataclass(frozen=True)
+class Place:
+    """A worker's ranks: in the group, on its node, and its node's among the group's nodes."""
+
+    world_rank: int
+    world_size: int
+    local_rank: int
+    local_world_size: int
+    node_rank: int
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What all workers of a run share. Plain data, sent to them."""
+
+    experiment_name: str
+    trial_name: str
+    trial_id: str
+    trial_dir: str
+    storage_path: str
+    resources: dict[str, float]
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+class TrainContext:
+    """Who this worker is. From `get_context`; any thread of the worker."""
+
+    def __init__(self, place: Place, run: RunInfo) -> None:
+        self._place = place
+        self._run = run
+
+    def get_world_size(self) -> int:
+        """Number of workers of the group."""
+        return self._place.world_size
+
+    def get_world_rank(self) -> int:
+        """This worker's number, 0 to world size - 1."""
+        return self._place.world_rank
+
+    def get_local_rank(self) -> int:
+        """This worker's number among those on its node."""
+        return self._place.local_rank
+
+    def get_local_world_size(self) -> int:
+        """How many workers of the group are on this node."""
+        return self._place.local_world_size
+
+    def get_node_rank(self) -> int:
+        """The number of this node among those of the group."""
+        return self._place.node_rank
+
+    def get_experiment_name(self) -> str:
+        """Name of the run, or of the Tune experiment that it is a trial of."""
+        return self._run.experiment_name
+
+    def get_trial_name(self) -> str:
+        """Name of the Tune trial; of the run without Tune."""
+        return self._run.trial_name
+
+    def get_trial_id(self) -> str:
+        """Id of the Tune trial; the name of the run without Tune."""
+        return self._run.trial_id
+
+    def get_trial_dir(self) -> str:
+        """The run's folder, which every worker reaches."""
+        return self._run.trial_dir
+
+    def get_trial_resources(self) -> dict[str, float]:
+        """What each worker reserved."""
+        return dict(self._run.resources)
+
+    def get_storage(self) -> str:
+        """`RunConfig.storage_path`."""
+        return self._run.storage_path
+
+    def get_metadata(self) -> dict[str, Any]:
+        """What the trainer was given as `metadata`."""
+        return dict(self._run.metadata)
+
+    def __repr__(self) -> str:
+        place = self._place
+        return f"TrainContext(run={self._run.trial_name!r}, rank {place.world_rank} of {place.world_size})"
+
+
+@dataclass
+class Report:
+    """One `report` of one worker. `folder`: of the checkpoint, None without; a path when it was not uploaded."""
+
+    index: int
+    metrics: dict[str, Any]
+    folder: str | None
+
+
+class Session:
+    """The training function's link to the process that controls the run.
+
+    Threading: report() from the training thread; the controller's side reads `reports`.
+    """
+
+    def __init__(
+        self, place: Place, run: RunInfo, checkpoint: Checkpoint | None, shards: Mapping[str, Any], first_report: int
+    ) -> None:
+        self.context = TrainContext(place, run)
+        self.place = place
+        self.run = run
+        self.checkpoint = checkpoint
+        self.shards = shards
+        self.reports: queue.Queue[Any] = queue.Queue(maxsize=REPORTS_AHEAD)
+        self.state: dict[str, Any] = {}  # of the backends: the process group's name, the device, ...
+        self._next_index = first_report
+        self._folders: set[str] = set()
+        self._uploads: ThreadPoolExecutor | None = None
+        self._failed: BaseException | None = None
+
+    def report(
+        self,
+        metrics: Mapping[str, Any],
+        checkpoint: Checkpoint | None,
+        folder: str | None,
+        mode: CheckpointUploadMode,
+        delete: bool | None,
+        upload: Callable[[Checkpoint, str], Checkpoint] | None,
+    ) -> None:
+        """See `trireme.train.report`."""
+        self._raise_upload_error()
+        index, self._next_index = self._next_index, self._next_index + 1
+        folder = self._folder_name(folder, index)
+        if delete is None:
+            delete = mode is CheckpointUploadMode.ASYNC
+
+        def send() -> None:
+            where = self._store(checkpoint, folder, mode, delete, upload) if checkpoint is not None else None
+            self.reports.put(Report(index, dict(metrics), where))
+
+        if self._uploads is None and mode is not CheckpointUploadMode.ASYNC:
+            send()
+            return
+        # Once an upload runs in the background, later reports queue behind it, so that their order stays.
+        if self._uploads is None:
+            self._uploads = ThreadPoolExecutor(1, thread_name_prefix="checkpoint-upload")
+        done = self._uploads.submit(self._guarded, send)
+        if mode is not CheckpointUploadMode.ASYNC:
+            done.result()
+            self._raise_upload_error()
+
+    def finish(self) -> None:
+        """Waits for the uploads in the background. Raises what one of them raised."""
+        if self._uploads is not None:
+            self._uploads.shutdown(wait=True)
+        self._raise_upload_error()
+
+    def _folder_name(self, folder: str | None, index: int) -> str:
+        if folder is None:
+            return f"{CHECKPOINT_PREFIX}{index:06d}"
+        if not folder or "/" in folder or folder in self._folders:
+            raise ValueError(
+                f"report(checkpoint_dir_name={folder!r}): give a folder name without '/' that no earlier report used"
+            )
+        self._folders.add(folder)
+        return folder if folder.startswith(CHECKPOINT_PREFIX) else CHECKPOINT_PREFIX + folder
+
+    def _store(
+        self,
+        checkpoint: Checkpoint,
+        folder: str,
+        mode: CheckpointUploadMode,
+        delete: bool,
+        upload: Callable[[Checkpoint, str], Checkpoint] | None,
+    ) -> str:
+        if mode is CheckpointUploadMode.NO_UPLOAD:
+            return checkpoint.path
+        target = os.path.join(self.run.trial_dir, folder)
+        if upload is not None:
+            stored = upload(checkpoint, target)
+            if not isinstance(stored, Checkpoint):
+                raise TypeError(f"checkpoint_upload_fn returned {type(stored).__name__}; it must return a Checkpoint")
+            return stored.path
+        persist(checkpoint.path, target)
+        if delete and os.path.abspath(checkpoint.path) != os.path.abspath(target):
+            shutil.rmtree(checkpoint.path)
+        return target
+
+    def _guarded(self, send: Callable[[], None]) -> None:
+        if self._failed is not None:
+            return
+        try:
+            send()
+        except BaseException as error:
+            self._failed = error
+
+    def _raise_upload_error(self) -> None:
+        if self._failed is not None:
+            raise RuntimeError("a checkpoint's upload in the background failed") from self._failed
+
+
+_session: Session | None = None
+_lock = threading.Lock()
+
+
+def set_session(session: Session | None) -> None:
+    """Of this process; a worker trains for one run at a time."""
+    global _session
+    with _lock:
+        _session = session
+
+
+def current_session() -> Session | None:
+    """None outside of a training function."""
+    return _session
+
+
+def require_session(what: str) -> Session:
+    """The session of this process.
+
+    Raises
+    ------
+    RuntimeError
+        There is none: the caller is no training function.
+    """
+    if _session is None:
+        raise RuntimeError(
+            f"trireme.train.{what} works only in a training function that a trainer runs in its workers "
+            f"(in a Tune trainable without a trainer: trireme.tune.{what})"
+        )
+    return _session
