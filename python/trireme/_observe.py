@@ -1,0 +1,146 @@
+"""What a worker process leaves in its session's folder for the tools: which tasks it ran, and its stacks on demand.
+
+A record of a task is written in place into a mapped file, one ring per process: about a microsecond at each end of a task,
+nothing is sent, and the last tasks of a process that died can still be read. TRIREME_TASK_EVENTS=0 switches records off.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import mmap
+import os
+import signal
+import struct
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from time import time
+from typing import Any
+
+from trireme import _session
+
+CAPACITY = 1024  # records a process keeps; older ones are overwritten
+STACK_SIGNAL = signal.SIGUSR2
+_COUNT = struct.Struct("=Q")
+_HEADER_BYTES = 64
+# begin, end (0: runs), number, kind, attempt, name, error
+_RECORD = struct.Struct("=ddQII64s32s")
+_END = struct.Struct("=d")
+_ERROR_OFFSET = struct.calcsize("=ddQII64s")
+
+KINDS = ("NORMAL_TASK", "ACTOR_CREATION_TASK", "ACTOR_TASK")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One task as a process recorded it. Times in seconds since the epoch; `end` is 0 while it runs."""
+
+    number: int
+    kind: str
+    name: str
+    attempt: int
+    begin: float
+    end: float
+    error: str
+
+
+class Recorder:
+    """The ring of this process. Threading: any thread; records of concurrent calls do not disturb each other."""
+
+    def __init__(self, folder: Path, about: dict[str, Any]) -> None:
+        self._path = folder / "events" / f"{os.getpid()}.bin"
+        size = _HEADER_BYTES + CAPACITY * _RECORD.size
+        file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        os.ftruncate(file, size)
+        self._memory = mmap.mmap(file, size)
+        os.close(file)
+        self._count = 0
+        self._about = {"pid": os.getpid(), "started": time(), **about}
+        self.describe()
+
+    def describe(self, **more: Any) -> None:
+        """Add to what is known of the process: the actor it is, its name."""
+        self._about.update(more)
+        file = self._path.with_suffix(".json")
+        new = file.with_suffix(".new")
+        new.write_text(json.dumps(self._about))
+        new.rename(file)
+
+    def begin(self, kind: int, name: str, attempt: int) -> int:
+        """Record that a task starts; gives the number for `end`. `kind` is an index of KINDS."""
+        number = self._count
+        self._count = number + 1
+        offset = _HEADER_BYTES + number % CAPACITY * _RECORD.size
+        _RECORD.pack_into(self._memory, offset, time(), 0.0, number, kind, attempt, name.encode(), b"")
+        _COUNT.pack_into(self._memory, 0, number + 1)
+        return number
+
+    def end(self, number: int, error: str = "") -> None:
+        """Record that it ended, with the type of the exception when it failed."""
+        if self._count - number > CAPACITY:
+            return  # a long call among many short ones: its record was overwritten
+        offset = _HEADER_BYTES + number % CAPACITY * _RECORD.size
+        if error:
+            _error_struct.pack_into(self._memory, offset + _ERROR_OFFSET, error.encode())
+        _END.pack_into(self._memory, offset + 8, time())
+
+
+_error_struct = struct.Struct("=32s")
+
+#: This process's recorder; None in a driver, without a session, and when records are off.
+recorder: Recorder | None = None
+
+
+def start_worker(**about: Any) -> None:
+    """Set up a worker process, once, after the fork.
+
+    Parameters
+    ----------
+    about
+        What is known of it: `rank`, `worker_id`.
+    """
+    global recorder
+    folder = _session.current()
+    if folder is None:
+        return
+    if os.environ.get("TRIREME_TASK_EVENTS", "1") != "0":
+        recorder = Recorder(folder, about)
+    stacks = open(folder / "events" / f"{os.getpid()}.stack", "wb", buffering=0)  # noqa: SIM115 - for the process's life
+    faulthandler.register(STACK_SIGNAL, file=stacks, all_threads=True)
+    sys.breakpointhook = _breakpoint
+
+
+def _breakpoint(*_: Any, **__: Any) -> None:
+    from trireme.util import rpdb
+
+    rpdb.set_trace(sys._getframe(1))
+
+
+def read_folder(folder: Path) -> list[dict[str, Any]]:
+    """Read what the workers of one rank left: for each what `describe` said, `alive`, and `records`."""
+    found = []
+    for path in sorted((folder / "events").glob("*.json")):
+        try:
+            about = json.loads(path.read_text())
+            data = path.with_suffix(".bin").read_bytes()
+        except (OSError, ValueError):
+            continue
+        found.append({**about, "alive": os.path.exists(f"/proc/{about['pid']}"), "records": parse(data)})
+    return found
+
+
+def parse(data: bytes) -> list[Record]:
+    """Take apart a ring, the oldest record first."""
+    (count,) = _COUNT.unpack_from(data)
+    records = []
+    for number in range(max(0, count - CAPACITY), count):
+        offset = _HEADER_BYTES + number % CAPACITY * _RECORD.size
+        begin, end, written, kind, attempt, name, error = _RECORD.unpack_from(data, offset)
+        if written == number:  # not being overwritten right now
+            records.append(Record(number, KINDS[kind], _text(name), attempt, begin, end, _text(error)))
+    return records
+
+
+def _text(raw: bytes) -> str:
+    return raw.rstrip(b"\0").decode(errors="replace")

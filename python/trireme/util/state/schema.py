@@ -1,0 +1,116 @@
+"""The records of the state API. Each reads as attributes and as a mapping."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+
+class RayStateApiException(Exception):
+    """The state API was asked for something that it cannot give."""
+
+
+def field_names(cls: type) -> list[str]:
+    """Return the names of a record's fields."""
+    return [field.name for field in fields(cls)]
+
+
+class State:
+    """What all records have in common."""
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in {field.name for field in fields(self)}:  # type: ignore[arg-type]
+            raise KeyError(name)
+        return getattr(self, name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return the field, or `default` when there is none of that name."""
+        return getattr(self, name, default)
+
+    def keys(self) -> Iterator[str]:
+        """Yield the names of the fields."""
+        return (field.name for field in fields(self))  # type: ignore[arg-type]
+
+    def asdict(self) -> dict[str, Any]:
+        """Return the fields as a dict of plain values."""
+        return asdict(self)  # type: ignore[call-overload]
+
+
+@dataclass
+class TaskState(State):
+    """A task that a worker runs or ran. Times in milliseconds since the epoch."""
+
+    task_id: str
+    name: str
+    state: str  # RUNNING, FINISHED, FAILED
+    type: str  # NORMAL_TASK, ACTOR_CREATION_TASK, ACTOR_TASK
+    attempt_number: int
+    actor_id: str | None
+    node_id: str
+    rank: int
+    worker_id: str
+    worker_pid: int
+    start_time_ms: int
+    end_time_ms: int | None
+    error_type: str | None
+
+    @property
+    def func_or_class_name(self) -> str:
+        """The function's or method's name."""
+        return self.name
+
+
+@dataclass
+class ActorState(State):
+    """An actor that was placed."""
+
+    actor_id: str
+    class_name: str
+    state: str  # ALIVE, DEAD
+    name: str
+    ray_namespace: str
+    pid: int
+    node_id: str
+    rank: int
+
+
+@dataclass
+class WorkerState(State):
+    """A worker process that ran something."""
+
+    worker_id: str
+    is_alive: bool
+    worker_type: str  # WORKER; DRIVER for the process that runs the program
+    node_id: str
+    rank: int
+    pid: int
+    start_time_ms: int
+    actor_id: str | None = None
+
+
+@dataclass
+class NodeState(State):
+    """A rank of the job."""
+
+    node_id: str
+    node_ip: str
+    node_name: str
+    is_head_node: bool
+    state: str  # ALIVE, DEAD
+    rank: int
+    pid: int
+    resources_total: dict[str, float] = field(default_factory=dict)
+    resources_available: dict[str, float] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class PlacementGroupState(State):
+    """A placement group that this process's job made."""
+
+    placement_group_id: str
+    name: str
+    state: str
+    strategy: str
+    bundles: list[dict[str, Any]] = field(default_factory=list)
