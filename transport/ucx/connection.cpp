@@ -39,7 +39,8 @@ bool Core::connect(Peer& peer) {
     fail(peer, ucx_error(Errc::unavailable, "connecting", status).message);
     return false;
   }
-  return true;
+  begin_handshake(peer);
+  return !peer.failed;
 }
 
 void Core::on_endpoint_error(void* argument, ucp_ep_h endpoint, ucs_status_t status) {
@@ -56,6 +57,7 @@ void Core::fail(Peer& peer, std::string why) {
 }
 
 void Core::close_endpoint(Peer& peer) {
+  drop_held(peer);
   if (peer.endpoint == nullptr) return;
   ucp_request_param_t param{};
   param.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS;
@@ -85,7 +87,6 @@ std::string Core::describe(const Peer& peer) const {
 }
 
 void Core::check_lanes(Peer& peer) {
-  peer.lanes_checked = true;
   if (rdma_.empty() || rdma_reported_ || peer.endpoint == nullptr) return;
   const auto warning = tcp_warning(lanes_of(peer.endpoint), rdma_);
   if (warning.empty()) return;

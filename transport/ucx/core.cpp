@@ -48,8 +48,10 @@ int Core::settle(Sink* sink) {
   int events = 0;
   for (Peer* peer : std::exchange(greeted_, {})) {
     if (peer->state != Peer::State::alive || !connect(*peer)) continue;
-    if (!peer->lanes_checked) check_lanes(*peer);
+    if (peer->hello_received) answer_hello(*peer);
+    check_lanes(*peer);
   }
+  std::erase_if(shaking_, [this](Peer* peer) { return advance_handshake(*peer); });
   for (Peer* peer : std::exchange(leaving_, {})) {
     if (peer->state != Peer::State::alive) continue;
     ++events;
@@ -99,19 +101,24 @@ void Core::wait_for_events(Nanos until) {
   ::poll(&event, 1, static_cast<int>(std::min<Nanos>(left / kMillisecond + 1, kSecond / kMillisecond)));
 }
 
+void Core::announce_leave() {
+  for (const auto& peer : peers_)
+    if (peer->state == Peer::State::alive && peer->endpoint != nullptr && !std::exchange(peer->leave_sent, true))
+      send_control(*peer, ControlKind::leave);
+}
+
 void Core::close(std::int64_t grace_ns) {
   if (std::exchange(closing_, true)) return;
   const auto start = SystemClock::read();
   const auto deadline = grace_ns > kForever - start ? kForever : start + grace_ns;
   // A rank that never talked to this one has no connection to wait for.
-  for (Peer* peer : present_)
-    if (peer != nullptr && peer->state == Peer::State::alive && peer->endpoint != nullptr)
-      send_control(*peer, ControlKind::leave);
+  announce_leave();
   // Closing a TCP connection with unread data in it throws away what is still under way to the peer, so wait until
   // each has said that it has everything (or leaves, or is gone).
   while (!flushed() && SystemClock::read() < deadline) {
     if (worker_->progress() == 0) wait_for_events(deadline);
     settle(nullptr);
+    announce_leave();  // to those that have made contact meanwhile
   }
 
   for (const auto& peer : peers_) {

@@ -15,7 +15,10 @@
 
 namespace trireme::transport::ucx {
 
-/// The backend's state and its parts: connection.cpp, frames.cpp, pulls.cpp, core.cpp.
+/// Whether this UCX aborts the process when a connection ends while its own wire-up waits (handshake.cpp).
+bool defers_wire_up();
+
+/// The backend's state and its parts: connection.cpp, handshake.cpp, frames.cpp, pulls.cpp, core.cpp.
 ///
 /// UCX callbacks only take notes or deliver a frame. What they find (a failed connection, a finished get, a peer that
 /// leaves) is dealt with by settle() after ucp_worker_progress() has returned, so that no endpoint is opened or closed
@@ -58,10 +61,22 @@ class Core {
   void check_lanes(Peer& peer);
   static void on_endpoint_error(void* argument, ucp_ep_h endpoint, ucs_status_t status);
 
+  // handshake.cpp
+  void begin_handshake(Peer& peer);
+  bool advance_handshake(Peer& peer);
+  void answer_hello(Peer& peer);
+  void drop_held(Peer& peer);
+
   // frames.cpp
-  bool transmit(Peer& peer, Slot* slot, std::size_t bytes, unsigned id);
+  bool start(Slot& slot);
+  bool transmit(Slot* slot);
+  Slot* fill(Peer& peer, unsigned id, BytesView payload);
+  Slot* control(Peer& peer, ControlKind kind);
+  void given_back(Slot& slot);
   void send_control(Peer& peer, ControlKind kind);
+  void announce_leave();
   Peer* sender_of(const void* data, std::size_t bytes);
+  void hear(Peer& peer);
   void on_control(Peer& peer, const Control& control);
   void note_if_complete(Peer& peer);
   static void on_sent(void* request, ucs_status_t status, void* argument);
@@ -91,6 +106,7 @@ class Core {
   std::unique_ptr<Worker> worker_;
   ExposedMemory exposed_;
   std::vector<std::string> rdma_;
+  const bool handshakes_ = defers_wire_up();
   bool rdma_reported_ = false;
   bool stranger_reported_ = false;
   bool closing_ = false;
@@ -104,7 +120,8 @@ class Core {
   // Notes of callbacks, worked off by settle().
   std::vector<Peer*> failed_;
   std::vector<Peer*> leaving_;
-  std::vector<Peer*> greeted_;  // sent a first frame: connect back, so that their death is noticed
+  std::vector<Peer*> greeted_;  // sent a first message: connect back, so that their death is noticed
+  std::vector<Peer*> shaking_;  // connected, not open yet
   std::vector<Peer*> active_;
   std::vector<std::unique_ptr<Pull>> finished_;
   std::vector<void*> closing_requests_;

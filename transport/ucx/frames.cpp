@@ -34,49 +34,77 @@ SendStatus Core::send(Peer& peer, BytesView frame) {
   if (peer.state != Peer::State::alive || !connect(peer)) return SendStatus::peer_lost;
   TRIREME_CHECK(frame.size() + sizeof(Header) <= worker_->fragment_bytes_max(), "a frame over frame_bytes_max()");
   if (peer.sends_in_flight >= kFramesPerPeerMax) return SendStatus::would_block;
-  auto* slot = slots_.take();
+  auto* slot = fill(peer, kFrameMessage, frame);
   if (slot == nullptr) return SendStatus::would_block;
-  if (!frame.empty()) std::memcpy(slot->data.get() + sizeof(Header), frame.data(), frame.size());
-  if (!transmit(peer, slot, sizeof(Header) + frame.size(), kFrameMessage)) return SendStatus::peer_lost;
+  if (!transmit(slot)) return SendStatus::peer_lost;
   ++peer.frames_sent;
   return SendStatus::sent;
 }
 
-void Core::send_control(Peer& peer, ControlKind kind) {
-  if (!connect(peer)) return;
+Slot* Core::fill(Peer& peer, unsigned id, BytesView payload) {
   auto* slot = slots_.take();
-  if (slot == nullptr) return;  // thousands of frames wait already: the peer will see the connection close instead
-  const Control control{kind, 0, peer.frames_sent};
-  std::memcpy(slot->data.get() + sizeof(Header), &control, sizeof control);
-  transmit(peer, slot, sizeof(Header) + sizeof control, kControlMessage);
-}
-
-bool Core::transmit(Peer& peer, Slot* slot, std::size_t bytes, unsigned id) {
+  if (slot == nullptr) return nullptr;
   const Header header{peer.address.token, self_, 0};
   std::memcpy(slot->data.get(), &header, sizeof header);
+  if (!payload.empty()) std::memcpy(slot->data.get() + sizeof header, payload.data(), payload.size());
   slot->peer = &peer;
+  slot->id = id;
+  slot->bytes = sizeof header + payload.size();
+  return slot;
+}
+
+Slot* Core::control(Peer& peer, ControlKind kind) {
+  const Control control{kind, 0, peer.frames_sent};
+  return fill(peer, kControlMessage, std::as_bytes(std::span(&control, 1)));
+}
+
+void Core::send_control(Peer& peer, ControlKind kind) {
+  if (!connect(peer)) return;
+  // Without a slot thousands of frames wait already: the peer will see the connection close instead.
+  if (auto* slot = control(peer, kind); slot != nullptr) transmit(slot);
+}
+
+bool Core::transmit(Slot* slot) {
+  Peer& peer = *slot->peer;
+  if (peer.open) return start(*slot);
+  peer.held.push_back(slot);
+  ++peer.sends_in_flight;
+  return true;
+}
+
+bool Core::start(Slot& slot) {
+  Peer& peer = *slot.peer;
   ucp_request_param_t param{};
   param.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA | UCP_OP_ATTR_FIELD_FLAGS;
+  if (&slot == peer.ready_message) param.op_attr_mask |= UCP_OP_ATTR_FLAG_NO_IMM_CMPL;
   // Eager: a rendezvous would keep the slot until the receiver takes its turn, and costs a round trip.
   param.flags = UCP_AM_SEND_FLAG_EAGER;
   param.cb.send = &Core::on_sent;
-  param.user_data = slot;
-  void* request = ucp_am_send_nbx(peer.endpoint, id, nullptr, 0, slot->data.get(), bytes, &param);
+  param.user_data = &slot;
+  void* request = ucp_am_send_nbx(peer.endpoint, slot.id, nullptr, 0, slot.data.get(), slot.bytes, &param);
   if (UCS_PTR_IS_PTR(request)) {
     ++peer.sends_in_flight;
     return true;
   }
-  slots_.give(slot);
+  given_back(slot);
   if (request == nullptr) return true;
   fail(peer, fmt::format("UCX cannot send to it: {}", ucs_status_string(UCS_PTR_STATUS(request))));
   return false;
 }
 
+void Core::given_back(Slot& slot) {
+  if (&slot == slot.peer->ready_message) {
+    slot.peer->ready_message = nullptr;
+    slot.peer->ready_sent = true;
+  }
+  slots_.give(&slot);
+}
+
 void Core::on_sent(void* request, ucs_status_t, void* argument) {
   // A failed send needs no treatment of its own: the endpoint's error callback follows.
-  auto* slot = static_cast<Slot*>(argument);
-  --slot->peer->sends_in_flight;
-  slot->peer->owner.slots_.give(slot);
+  auto& slot = *static_cast<Slot*>(argument);
+  --slot.peer->sends_in_flight;
+  slot.peer->owner.given_back(slot);
   ucp_request_free(request);
 }
 
@@ -97,7 +125,7 @@ ucs_status_t Core::on_frame_message(void* argument, const void*, std::size_t, vo
   if ((param->recv_attr & UCP_AM_RECV_ATTR_FLAG_RNDV) != 0) return UCS_OK;  // no rank of this build sends one
   Peer* peer = core.sender_of(data, bytes);
   if (peer == nullptr || peer->state != Peer::State::alive) return UCS_OK;
-  if (peer->endpoint == nullptr || !peer->lanes_checked) core.greeted_.push_back(peer);
+  core.hear(*peer);
   ++peer->frames_received;
   if (core.sink_ != nullptr) {
     ++core.frames_delivered_;
@@ -116,8 +144,13 @@ ucs_status_t Core::on_control_message(void* argument, const void*, std::size_t, 
   if (peer == nullptr || bytes != sizeof(Header) + sizeof(Control)) return UCS_OK;
   Control control;
   std::memcpy(&control, static_cast<const std::byte*>(data) + sizeof(Header), sizeof control);
+  core.hear(*peer);
   core.on_control(*peer, control);
   return UCS_OK;
+}
+
+void Core::hear(Peer& peer) {
+  if (!std::exchange(peer.heard, true)) greeted_.push_back(&peer);
 }
 
 void Core::on_control(Peer& peer, const Control& control) {
@@ -128,6 +161,12 @@ void Core::on_control(Peer& peer, const Control& control) {
       break;
     case ControlKind::leave_seen:
       peer.settled = true;
+      break;
+    case ControlKind::hello:
+      peer.hello_received = true;
+      break;
+    case ControlKind::ready:
+      peer.ready_received = true;
       break;
   }
 }

@@ -15,6 +15,7 @@ namespace trireme::transport::ucx {
 
 class Core;
 struct Peer;
+struct Slot;
 
 /// A get under way, read in chunks.
 struct Pull {
@@ -50,12 +51,22 @@ struct Peer {
   bool failed = false;
   std::string failure;
 
+  /// Frames and gets may go: no handshake is needed or it is over (handshake.cpp).
+  bool open = false;
+  bool hello_sent = false;
+  bool hello_received = false;
+  Slot* ready_message = nullptr;  ///< while UCX holds it
+  bool ready_sent = false;        ///< UCX has given it back
+  bool ready_received = false;
+  bool heard = false;       ///< any message came
+  std::deque<Slot*> held;   ///< messages until `open`; they count as sends in flight
+  bool leave_sent = false;  ///< while closing
+
   std::uint64_t frames_sent = 0;
   std::uint64_t frames_received = 0;
   /// How many frames a leaving peer has sent in all. They may still be under way.
   std::optional<std::uint64_t> frames_announced;
-  bool settled = false;        ///< while closing: the peer has all of ours, or will never want it
-  bool lanes_checked = false;  ///< looked at once whether a slow transport was chosen
+  bool settled = false;  ///< while closing: the peer has all of ours, or will never want it
 
   std::uint32_t sends_in_flight = 0;
   /// Not asked for to the end yet; first come, first served. Only the front is begun. Those asked for to the end

@@ -55,6 +55,7 @@ bool Core::unpack_key(Peer& peer) {
 
 void Core::issue(Peer& peer) {
   if (!unpack_key(peer)) return;  // settle() ends the gets
+  if (!peer.open) return;         // advance_handshake() comes back
   while (!peer.pulls.empty() && peer.chunks_in_flight < kChunksPerPeerMax) {
     Pull& front = *peer.pulls.front();
     const bool whole = front.issued == front.into.size();

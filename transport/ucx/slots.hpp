@@ -13,6 +13,8 @@ struct Peer;
 struct Slot {
   explicit Slot(std::size_t bytes) : data(std::make_unique_for_overwrite<std::byte[]>(bytes)) {}
   Peer* peer = nullptr;
+  unsigned id = 0;        ///< active message id
+  std::size_t bytes = 0;  ///< of the message, from the start of `data`
   std::unique_ptr<std::byte[]> data;
   Slot* next_free = nullptr;
 };

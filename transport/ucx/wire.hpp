@@ -19,8 +19,10 @@ struct Header {
 static_assert(sizeof(Header) == 16);
 
 enum class ControlKind : std::uint32_t {
-  leave = 1,      ///< `frames` were sent to you in all, none follows
-  leave_seen = 2  ///< all of them arrived: close when you like
+  leave = 1,       ///< `frames` were sent to you in all, none follows
+  leave_seen = 2,  ///< all of them arrived: close when you like
+  hello = 3,       ///< my socket to you stands (handshake.cpp)
+  ready = 4        ///< UCX has finished its wire-up from me to you
 };
 
 struct Control {

@@ -166,3 +166,27 @@ TEST_CASE("a forgotten peer is not reported, its gets end, and others stay reach
     self.barrier();
   });
 }
+
+TEST_CASE("a peer that dies while the first contact is being made takes nobody with it") {
+  for (const unsigned polls : {1U, 2U, 3U, 4U, 6U, 9U, 14U, 30U}) {
+    CAPTURE(polls);
+    run_ranks(
+        2, 0,
+        [polls](RankProcess& self) {
+          auto& dead = self.meeting.notes[1];
+          self.barrier();
+          if (self.rank == 1) {
+            self.send_text(0, "hello");
+            for (unsigned i = 0; i < polls; ++i) self.backend->poll(self.seen);
+            // release: pairs with rank 0's acquire; nothing but the end follows.
+            dead.store(1, std::memory_order_release);
+            raise(SIGKILL);
+          }
+          while (dead.load(std::memory_order_acquire) == 0) self.backend->poll(self.seen);
+          self.backend->send(1, {});
+          self.sleep_until([&] { return !self.seen.lost.empty(); });
+          EXPECT(self.seen.lost == std::vector<Rank>{1});
+        },
+        1);
+  }
+}
