@@ -1,0 +1,77 @@
+"""Trireme: tasks, actors and shared objects where the MPI job is the cluster, with Ray's API.
+
+    import trireme
+
+    @trireme.remote
+    def square(x):
+        return x * x
+
+    print(trireme.get([square.remote(i) for i in range(4)]))
+"""
+
+from trireme._find_native import search_path as _search_path
+
+__path__ = _search_path(__path__)
+
+from trireme import exceptions
+from trireme._actor import ActorClass, ActorHandle, ActorID, exit_actor, get_actor, method
+from trireme._api import cancel, get, kill, put, remote, wait
+from trireme._init import init, is_initialized, shutdown
+from trireme._lazy import attach as _attach
+from trireme._nodes import available_resources, cluster_resources, nodes
+from trireme._object_ref import DynamicObjectRefGenerator, ObjectRef, ObjectRefGenerator, StreamingObjectRefGenerator
+from trireme._remote_function import RemoteFunction
+from trireme.runtime_context import get_gpu_ids, get_runtime_context
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ActorClass",
+    "ActorHandle",
+    "ActorID",
+    "DynamicObjectRefGenerator",
+    "ObjectRef",
+    "ObjectRefGenerator",
+    "RemoteFunction",
+    "StreamingObjectRefGenerator",
+    "available_resources",
+    "cancel",
+    "cluster_resources",
+    "exceptions",
+    "exit_actor",
+    "get",
+    "get_actor",
+    "get_gpu_ids",
+    "get_runtime_context",
+    "init",
+    "is_initialized",
+    "kill",
+    "method",
+    "nodes",
+    "put",
+    "remote",
+    "shutdown",
+    "timeline",
+    "wait",
+]
+
+__getattr__, __dir__ = _attach(
+    __name__,
+    {"timeline": "_timeline", "RuntimeEnv": "_runtime_env"},
+    (
+        "cloudpickle",
+        "cluster_utils",
+        "cross_language",
+        "dag",
+        "data",
+        "datasets",
+        "experimental",
+        "rl",
+        "runtime_context",
+        "runtime_env",
+        "serve",
+        "train",
+        "tune",
+        "util",
+    ),
+)

@@ -1,0 +1,207 @@
+"""The template process: imports once, forks workers, tells the rank when they end.
+
+It is started before the rank initialises MPI, UCX or CUDA and has one thread, so every fork is safe, cheap (its pages are
+shared with all workers) and quick. It ends with its rank: its socket then reads end of file, and its workers are killed.
+
+The protocol stands at the end of `_native.pyi`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+
+_PR_SET_PDEATHSIG = 1
+_REPORT = struct.Struct("<cIii")
+_PACKET_BYTES_MAX = 1 << 18
+#: Launchers' variables that would make a program started by a worker take itself for a rank.
+_SCRUBBED = ("OMPI_", "PMIX_", "PMI_", "PRTE_", "ORTE_", "MPI_LOCAL", "SLURM_STEP", "SLURM_TASK")
+_SCRUBBED_NAMES = frozenset(
+    (
+        "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_GTIDS", "SLURM_LAUNCH_NODE_IPADDR", "SLURM_SRUN_COMM_HOST",
+        "SLURM_SRUN_COMM_PORT", "SLURM_NTASKS", "SLURM_NPROCS", "SLURM_CPU_BIND", "SLURM_CPU_BIND_LIST",
+        "SLURM_CPU_BIND_TYPE", "SLURM_CPU_BIND_VERBOSE", "SLURM_DISTRIBUTION", "SLURM_MPI_TYPE",
+    )
+)  # fmt: skip
+#: Libraries with thread pools of their own get one thread in a worker unless the user said otherwise.
+_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "BLIS_NUM_THREADS")
+
+
+def environment() -> dict[str, str]:
+    """This process's environment as workers should see it."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(_SCRUBBED) and name not in _SCRUBBED_NAMES
+    }
+    for name in _ONE_THREAD:
+        kept.setdefault(name, "1")
+    return kept
+
+
+def start(preload: list[str]) -> tuple[int, int]:
+    """Starts a template process: (socket to it, its pid). It has no descriptor of this process but that socket."""
+    if not sys.executable:
+        raise RuntimeError("sys.executable is empty, so no worker can be started: embed Python with a program name set")
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    program = "import sys; sys.path[0] = sys.argv[1]; from trireme._zygote import main; main()"
+    arguments = [sys.executable, "-c", program, root, str(theirs.fileno()), str(os.getpid()), ",".join(preload)]
+    theirs.set_inheritable(True)
+    with open(os.devnull) as null:
+        # A session of its own: Ctrl-C at the terminal reaches the rank, which decides what becomes of the workers.
+        pid = os.posix_spawn(
+            sys.executable,
+            arguments,
+            environment(),
+            file_actions=[(os.POSIX_SPAWN_DUP2, null.fileno(), 0)],
+            setsid=True,
+        )
+    theirs.close()
+    return ours.detach(), pid
+
+
+def main() -> None:
+    """Runs the template process; arguments: as start() gives them."""
+    root, fd, rank_pid, preload = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+    del sys.path[0]  # it was for this import only; workers get the driver's path
+    sys.argv = ["trireme worker"]
+    channel = socket.socket(fileno=fd)
+    channel.set_inheritable(False)
+    _Zygote(channel, rank_pid, root, [name for name in preload.split(",") if name]).run()
+
+
+class _Zygote:
+    def __init__(self, channel: socket.socket, rank_pid: int, root: str, preload: list[str]) -> None:
+        self.channel = channel
+        self.rank_pid = rank_pid
+        self.root = root
+        self.workers: dict[int, int] = {}  # pid to worker id
+        self.libc = ctypes.CDLL(None, use_errno=True)
+        # Ctrl-C and the launcher's signals are for the rank; this process ends with it.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        self.wake, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        if root not in sys.path:
+            sys.path.append(root)
+        import trireme._worker  # noqa: F401  (what every worker needs)
+
+        self.preload = list(preload)
+        for name in self.preload:
+            _try_import(name)
+        self._freeze()
+
+    def _freeze(self) -> None:
+        # A collection in a worker then leaves the shared pages alone.
+        gc.collect()
+        gc.freeze()
+
+    def run(self) -> None:
+        self.channel.send(b"R")
+        later = [name for name in ("numpy", "cloudpickle", "asyncio") if name not in sys.modules]
+        while True:
+            # What most programs use is imported while nothing else is to be done, for the workers to come.
+            readable, _, _ = select.select([self.channel, self.wake], [], [], 0.3 if later else None)
+            if not readable:
+                _try_import(later.pop(0))
+                self._freeze()
+                continue
+            if self.wake in readable:
+                os.read(self.wake, 4096)
+                self._reap()
+            if self.channel in readable and not self._receive():
+                break
+        for pid in self.workers:
+            os.kill(pid, signal.SIGKILL)
+        os._exit(0)
+
+    def _receive(self) -> bool:
+        try:
+            packet = self.channel.recv(_PACKET_BYTES_MAX)
+        except ConnectionError:
+            return False
+        if packet[:1] == b"F":
+            self._fork(packet[1:])
+        return bool(packet)
+
+    def _fork(self, command: bytes) -> None:
+        fields = json.loads(command)
+        worker = fields["worker"]
+        parent = os.getpid()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            sys.stderr.write(f"trireme: a worker cannot be forked: {error}\n")
+            self._report(b"D", worker, 0, 0x7F00)
+            return
+        if pid == 0:
+            self._become_worker(command, fields, parent)
+        self.workers[pid] = worker
+        self._report(b"S", worker, pid, 0)
+
+    def _become_worker(self, command: bytes, fields: dict, parent: int) -> None:
+        try:
+            # The signal comes when the thread that forked ends; the template has one thread, which lives as long as it does.
+            self.libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != parent:
+                os._exit(0)
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            self.channel.close()
+            for number, name in ((1, "out_fd"), (2, "err_fd")):
+                source = os.open(f"/proc/{fields['rank_pid']}/fd/{fields[name]}", os.O_WRONLY)
+                os.dup2(source, number)
+                os.close(source)
+            # A session of its own, so that what user code starts in its process group is not another worker's.
+            os.setsid()
+            if fields["cpus"]:
+                os.sched_setaffinity(0, fields["cpus"])
+            from trireme import _worker
+
+            _worker.start(command, self.root)
+        except BaseException:  # noqa: BLE001 - the process ends here
+            import traceback
+
+            traceback.print_exc()
+            sys.stderr.flush()
+        finally:
+            os._exit(1)
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            worker = self.workers.pop(pid, None)
+            if worker is not None:
+                self._report(b"D", worker, pid, status)
+
+    def _report(self, kind: bytes, worker: int, pid: int, status: int) -> None:
+        try:
+            self.channel.send(_REPORT.pack(kind, worker, pid, status))
+        except OSError:
+            pass  # the rank is gone; the next receive says so
+
+
+def _try_import(name: str) -> None:
+    try:
+        __import__(name)
+    except ImportError:
+        pass
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""Where the calling code runs."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from trireme import _init, _state
+
+
+class RuntimeContext:
+    """Of this process and of what it runs now. All identities are hexadecimal texts."""
+
+    def get_job_id(self) -> str:
+        self._core()
+        return _state.job["job_id"]
+
+    def get_node_id(self) -> str:
+        """The NodeID of this rank as in trireme.nodes()."""
+        from trireme._nodes import node_id
+
+        core = self._core()
+        return node_id(core.ranks()[core.rank])
+
+    def get_rank(self) -> int:
+        """The rank on which this runs."""
+        return self._core().rank
+
+    def get_worker_id(self) -> str:
+        """Of this process; the driver has one too."""
+        worker = _state.worker
+        number = worker.core.worker_id if worker is not None else 0
+        return f"{self._core().rank:08x}{number:016x}"
+
+    def get_task_id(self) -> str | None:
+        """Of the task or call that runs; None in the driver."""
+        token = self._token()
+        return f"{self.get_worker_id()}{token:016x}" if token else None
+
+    def get_task_name(self) -> str | None:
+        worker = _state.worker
+        return worker.work.name if worker is not None and worker.work is not None else None
+
+    def get_actor_id(self) -> str | None:
+        """None outside of actors."""
+        worker = _state.worker
+        if worker is None or not worker.is_actor:
+            return None
+        return worker.core.actor().id
+
+    def get_actor_name(self) -> str | None:
+        """The name that the actor was created under, "" for none; None outside of actors."""
+        worker = _state.worker
+        return worker.actor_spec["actor_name"] if worker is not None and worker.is_actor else None
+
+    @property
+    def namespace(self) -> str:
+        worker = _state.worker
+        if worker is not None and worker.is_actor:
+            return worker.actor_spec["namespace"]
+        self._core()
+        return _state.job["namespace"]
+
+    @property
+    def current_actor(self) -> Any:
+        """A handle on the actor in which this runs. Errors: RuntimeError outside of actors."""
+        worker = _state.worker
+        if worker is None or not worker.is_actor:
+            raise RuntimeError("current_actor is for code that runs in an actor; this does not")
+        from trireme._actor import ActorHandle
+
+        spec = worker.actor_spec
+        return ActorHandle(worker.core.actor(), None, spec["descriptor"], spec["name"])
+
+    @property
+    def was_current_actor_reconstructed(self) -> bool:
+        """Whether this actor's process took the place of one that died."""
+        worker = _state.worker
+        return worker is not None and worker.restarted
+
+    @property
+    def gcs_address(self) -> str:
+        return "local"
+
+    def get_assigned_resources(self) -> dict[str, float]:
+        """What the running task or actor holds; empty in the driver."""
+        worker = _state.worker
+        if worker is None:
+            return {}
+        if worker.is_actor:
+            return dict(worker.actor_spec["resources"])
+        return dict(worker.work.resources) if worker.work is not None else {}
+
+    def get_accelerator_ids(self) -> dict[str, list[str]]:
+        """The devices that the running task or actor holds, by kind."""
+        return {"GPU": [str(device) for device in get_gpu_ids()]}
+
+    def get_runtime_env_string(self) -> str:
+        """The runtime environment as JSON."""
+        from trireme import _runtime_env
+
+        self._core()
+        return json.dumps(_runtime_env.current(), sort_keys=True)
+
+    @property
+    def runtime_env(self) -> dict[str, Any]:
+        from trireme import _runtime_env
+
+        self._core()
+        return dict(_runtime_env.current())
+
+    def get_placement_group_id(self) -> str | None:
+        worker = _state.worker
+        group = worker.placement_group() if worker is not None else None
+        return group.id if group is not None else None
+
+    @property
+    def worker_mode(self) -> str:
+        return "worker" if _state.worker is not None else "driver"
+
+    def get(self) -> dict[str, Any]:
+        """The identities as a dict, without those that do not apply."""
+        found = {
+            "job_id": self.get_job_id(),
+            "node_id": self.get_node_id(),
+            "namespace": self.namespace,
+            "task_id": self.get_task_id(),
+            "actor_id": self.get_actor_id(),
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
+    def _core(self) -> Any:
+        return _init.core()
+
+    def _token(self) -> int:
+        worker = _state.worker
+        if worker is None:
+            return 0
+        return worker.token()
+
+    def __repr__(self) -> str:
+        return f"RuntimeContext({', '.join(f'{name}={value}' for name, value in self.get().items())})"
+
+
+_context = RuntimeContext()
+
+
+def get_runtime_context() -> RuntimeContext:
+    """The context of the calling code. Joins the job when that has not happened."""
+    _init.core()
+    return _context
+
+
+def get_gpu_ids() -> list[int]:
+    """The devices that the running task or actor holds, by their numbers on the rank; in the driver: all visible ones."""
+    worker = _state.worker
+    if worker is not None:
+        return list(worker.gpu_ids)
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [int(device) for device in visible.split(",") if device.strip().isdigit()]
+    core = _init.core()
+    return list(range(int(core.ranks()[core.rank]["total"].get("GPU", 0))))

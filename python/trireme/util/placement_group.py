@@ -1,0 +1,208 @@
+"""Placement groups: resources reserved together, in bundles, for tasks and actors to run in."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from typing import Any
+
+from trireme import _init, _state
+from trireme._native import NativeError
+from trireme._object_ref import ObjectRef
+
+__all__ = [
+    "PlacementGroup",
+    "get_current_placement_group",
+    "get_placement_group",
+    "placement_group",
+    "placement_group_table",
+    "remove_placement_group",
+]
+
+VALID_PLACEMENT_GROUP_STRATEGIES = {"PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"}
+
+#: Groups made by this process, by id: they live until they are removed or the process ends.
+_made: dict[str, tuple[PlacementGroup, str]] = {}
+
+
+class PlacementGroup:
+    """A handle; can be an argument. Two are equal when they are handles of one group."""
+
+    def __init__(self, id: str, bundle_specs: list[dict[str, float]], strategy: str, name: str, native: Any = None) -> None:
+        self._id = id
+        self.bundle_specs = bundle_specs
+        self.strategy = strategy
+        self.name = name
+        self._handle = native
+        self._session = _state.session if native is not None else 0
+
+    @property
+    def _native(self) -> Any:
+        if self._handle is None or self._session != _state.session:
+            self._handle = _init.core().group(self._id)
+            self._session = _state.session
+        return self._handle
+
+    @property
+    def id(self) -> str:
+        return self._id
+
+    @property
+    def bundle_count(self) -> int:
+        return len(self.bundle_specs)
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.bundle_specs
+
+    def ready(self) -> ObjectRef:
+        """A reference that is ready (with None) once all bundles are reserved, and fails when they never can be."""
+        return ObjectRef(self._native.ready())
+
+    def wait(self, timeout_seconds: float = 30) -> bool:
+        """Whether all bundles were reserved in time."""
+        return bool(_init.core().wait((self._native.ready(),), 1, timeout_seconds)[0])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PlacementGroup) and self._id == other._id
+
+    def __hash__(self) -> int:
+        return hash(self._id)
+
+    def __reduce__(self):
+        return PlacementGroup, (self._id, self.bundle_specs, self.strategy, self.name)
+
+    def __repr__(self) -> str:
+        return f"PlacementGroup({self._id}, {self.strategy}, {self.bundle_specs})"
+
+
+def placement_group(
+    bundles: list[dict[str, float]],
+    strategy: str = "PACK",
+    name: str = "",
+    lifetime: str | None = None,
+    _soft_target_node_id: str | None = None,
+    bundle_label_selector: list[dict[str, str]] | None = None,
+) -> PlacementGroup:
+    """Reserves bundles of resources. Returns at once; `ready()` and `wait()` tell when they are there.
+
+    Parameters
+    ----------
+    bundles
+        One dict each of resource name (`CPU`, `GPU`, `memory` in bytes, custom) to amount.
+    strategy
+        `PACK`: on few ranks; `SPREAD`: on many; `STRICT_PACK`: on one; `STRICT_SPREAD`: each on another.
+    name
+        For `get_placement_group`; must be free.
+    lifetime
+        `"detached"` or None. Either way the group stays until it is removed or the process that made it ends.
+
+    Errors: ValueError for bundles or strategies that are none; the group that can never be placed fails in `ready()`.
+    """
+    _check(bundles, strategy, lifetime)
+    if bundle_label_selector:
+        raise ValueError("bundle_label_selector is not supported; place tasks by labels with label_selector instead")
+    if _soft_target_node_id is not None:
+        raise ValueError("_soft_target_node_id is not supported; use NodeAffinitySchedulingStrategy for the tasks")
+    core = _init.core()
+    specs = [{key: float(amount) for key, amount in bundle.items()} for bundle in bundles]
+    if name and _lookup(name) is not None:
+        raise ValueError(f"there is a placement group named {name!r} already; get_placement_group() gives it")
+    native = core.create_group(strategy, specs)
+    group = PlacementGroup(native.id, [dict(bundle) for bundle in bundles], strategy, name, native)
+    _made[group.id] = (group, "CREATED")
+    if name:
+        core.export(_name_key(name), pickle.dumps(group))
+    return group
+
+
+def _check(bundles: Any, strategy: Any, lifetime: Any) -> None:
+    if not isinstance(bundles, list) or not bundles:
+        raise ValueError(f"bundles must be a list with at least one dict of resources, not {bundles!r}")
+    for bundle in bundles:
+        if not isinstance(bundle, dict) or not bundle:
+            raise ValueError(f"each bundle must be a dict of resources that is not empty, not {bundle!r}")
+        for key, amount in bundle.items():
+            if not isinstance(key, str) or isinstance(amount, bool) or not isinstance(amount, (int, float)) or amount < 0:
+                raise ValueError(f"bundle {bundle!r}: {key!r} must be a resource name with an amount >= 0, not {amount!r}")
+        if not any(bundle.values()):
+            raise ValueError(f"bundle {bundle!r} asks for nothing; leave it out")
+    if strategy not in VALID_PLACEMENT_GROUP_STRATEGIES:
+        raise ValueError(f"strategy must be one of {', '.join(sorted(VALID_PLACEMENT_GROUP_STRATEGIES))}, not {strategy!r}")
+    if lifetime not in (None, "detached"):
+        raise ValueError(f"lifetime must be None or 'detached', not {lifetime!r}")
+
+
+def remove_placement_group(placement_group: PlacementGroup) -> None:
+    """Gives the reserved resources back. What runs in it is ended; what waits for it fails."""
+    if not isinstance(placement_group, PlacementGroup):
+        raise TypeError(f"remove_placement_group() needs a PlacementGroup, not {placement_group!r}")
+    placement_group._native.remove()
+    _made[placement_group.id] = (placement_group, "REMOVED")
+    if placement_group.name:
+        _init.core().export(_name_key(placement_group.name), b"")
+
+
+def get_placement_group(placement_group_name: str) -> PlacementGroup:
+    """The group of that name. Errors: ValueError when there is none."""
+    if not placement_group_name:
+        raise ValueError("get_placement_group() needs the name of a group")
+    group = _lookup(placement_group_name)
+    if group is None:
+        raise ValueError(f"there is no placement group named {placement_group_name!r} in this job")
+    return group
+
+
+def _name_key(name: str) -> bytes:
+    return hashlib.blake2b(f"placement group {name}".encode(), digest_size=16).digest()
+
+
+def _lookup(name: str) -> PlacementGroup | None:
+    # The name is known to the rank on which the group was made. Groups are few and names are looked up rarely, so the
+    # ranks are asked one after the other, the likely ones first.
+    core = _init.core()
+    key = _name_key(name)
+    for rank in dict.fromkeys((core.rank, 0, *range(core.size))):
+        try:
+            found = core.imported(rank, key)
+        except NativeError as error:
+            if error.code in ("not_found", "peer_lost"):
+                continue
+            raise
+        if found:
+            return pickle.loads(found)
+    return None
+
+
+def placement_group_table(placement_group: PlacementGroup | None = None) -> dict[str, Any]:
+    """State of one group, or by id of all that this process made.
+
+    Each a dict with `placement_group_id`, `name`, `bundles` (by index), `strategy` and `state` (PENDING, CREATED,
+    REMOVED or, when it can never be placed, FAILED).
+    """
+    if placement_group is not None:
+        return _row(placement_group)
+    return {id: _row(group) for id, (group, _) in _made.items() if group._session == _state.session}
+
+
+def _row(group: PlacementGroup) -> dict[str, Any]:
+    _, state = _made.get(group.id, (group, "CREATED"))
+    if state != "REMOVED":
+        ready = group._native.ready()
+        if not ready.ready:
+            state = "PENDING"
+        elif ready.error is not None:
+            state = "FAILED"
+    return {
+        "placement_group_id": group.id,
+        "name": group.name,
+        "bundles": dict(enumerate(group.bundle_specs)),
+        "strategy": group.strategy,
+        "state": state,
+    }
+
+
+def get_current_placement_group() -> PlacementGroup | None:
+    """The group in which this task or actor runs; None in the driver and outside of groups."""
+    worker = _state.worker
+    return worker.placement_group() if worker is not None else None
