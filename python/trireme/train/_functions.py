@@ -20,8 +20,8 @@ def report(
 ) -> None:
     """Reports metrics, and a checkpoint with them. Every worker calls it equally often.
 
-    A report counts once all workers made it: with the metrics of rank 0, and with one checkpoint that holds the
-    files of all workers that gave one. A worker is held when it is more than two reports ahead of the run.
+    A report counts once all workers made it: with the metrics of rank 0, and one checkpoint that holds the files
+    of all workers that gave one. Returns when the run has it, so that a death afterwards does not lose it.
 
     Parameters
     ----------

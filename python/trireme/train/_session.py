@@ -15,8 +15,8 @@ from typing import Any
 from trireme.train._checkpoint import Checkpoint
 from trireme.train._storage import CHECKPOINT_PREFIX, persist
 
-# A worker may be so many reports ahead of the process that controls the run.
-REPORTS_AHEAD = 2
+# So many reports may wait for their checkpoints' uploads in the background before report() waits too.
+UPLOADS_PENDING_MAX = 2
 
 
 class CheckpointUploadMode(enum.Enum):
@@ -123,7 +123,9 @@ class Report:
 class Session:
     """The training function's link to the process that controls the run.
 
-    Threading: report() from the training thread; the controller's side reads `reports`.
+    A report is done once the controller has it: it asks for the next one. So a death after report() loses nothing.
+
+    Threading: report(), finish() and end() from the training thread; next() from the actor's.
     """
 
     def __init__(
@@ -134,11 +136,13 @@ class Session:
         self.run = run
         self.checkpoint = checkpoint
         self.shards = shards
-        self.reports: queue.Queue[Any] = queue.Queue(maxsize=REPORTS_AHEAD)
         self.state: dict[str, Any] = {}  # of the backends: the process group's name, the device, ...
         self._next_index = first_report
+        self._events: queue.SimpleQueue[tuple[Any, threading.Event]] = queue.SimpleQueue()
+        self._handed_out: threading.Event | None = None
         self._folders: set[str] = set()
         self._uploads: ThreadPoolExecutor | None = None
+        self._pending = threading.BoundedSemaphore(UPLOADS_PENDING_MAX)
         self._failed: BaseException | None = None
 
     def report(
@@ -159,7 +163,9 @@ class Session:
 
         def send() -> None:
             where = self._store(checkpoint, folder, mode, delete, upload) if checkpoint is not None else None
-            self.reports.put(Report(index, dict(metrics), where))
+            taken = threading.Event()
+            self._events.put((Report(index, dict(metrics), where), taken))
+            taken.wait()
 
         if self._uploads is None and mode is not CheckpointUploadMode.ASYNC:
             send()
@@ -167,6 +173,7 @@ class Session:
         # Once an upload runs in the background, later reports queue behind it, so that their order stays.
         if self._uploads is None:
             self._uploads = ThreadPoolExecutor(1, thread_name_prefix="checkpoint-upload")
+        self._pending.acquire()
         done = self._uploads.submit(self._guarded, send)
         if mode is not CheckpointUploadMode.ASYNC:
             done.result()
@@ -177,6 +184,17 @@ class Session:
         if self._uploads is not None:
             self._uploads.shutdown(wait=True)
         self._raise_upload_error()
+
+    def end(self, event: Any) -> None:
+        """The last event: after it, nothing is reported."""
+        self._events.put((event, threading.Event()))
+
+    def next(self) -> Any:
+        """The next event, in order; waits for it. That it is called says that the one before has arrived."""
+        if self._handed_out is not None:
+            self._handed_out.set()
+        event, self._handed_out = self._events.get()
+        return event
 
     def _folder_name(self, folder: str | None, index: int) -> str:
         if folder is None:
@@ -210,12 +228,13 @@ class Session:
         return target
 
     def _guarded(self, send: Callable[[], None]) -> None:
-        if self._failed is not None:
-            return
         try:
-            send()
+            if self._failed is None:
+                send()
         except BaseException as error:
             self._failed = error
+        finally:
+            self._pending.release()
 
     def _raise_upload_error(self) -> None:
         if self._failed is not None:

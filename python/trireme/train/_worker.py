@@ -100,7 +100,7 @@ class TrainWorker:
 
     def next(self) -> Report | Ended:
         """The next report, in order, or how it ended; waits for it."""
-        return self._session.reports.get()
+        return self._session.next()
 
     def _train(self, order: Order) -> None:
         session, work = self._session, order.work
@@ -117,7 +117,7 @@ class TrainWorker:
             ended = Ended()
         except BaseException as error:
             ended = Ended(_sendable(error), traceback.format_exc())
-        session.reports.put(ended)
+        session.end(ended)
 
 
 def _open(shard: Shard, place: Place) -> Any:
