@@ -136,7 +136,8 @@ def init(
     Parameters
     ----------
     address
-        None, "auto" or "local": the job of this process. There is nothing else to connect to, so other addresses only warn.
+        None, "auto" or "local": the job of this process; or that of a `cluster_utils.Cluster`. There is nothing else to
+        connect to, so other addresses only warn.
     num_cpus, num_gpus, resources, labels
         Of this rank, in place of what is found. Amounts; labels are texts.
     object_store_memory
@@ -156,6 +157,28 @@ def init(
 
     Errors: RuntimeError when already initialised; TypeError or ValueError for arguments that are none.
     """
+    address = _cluster_address(address)
+    if address is not None and address.startswith("trireme-cluster:") and _state.core is None:
+        from trireme import cluster_utils
+
+        return cluster_utils.join(
+            address,
+            num_cpus=num_cpus,
+            num_gpus=num_gpus,
+            resources=resources,
+            labels=labels,
+            object_store_memory=object_store_memory,
+            namespace=namespace,
+            runtime_env=runtime_env,
+            include_dashboard=include_dashboard,
+            configure_logging=configure_logging,
+            logging_level=logging_level,
+            logging_format=logging_format,
+            log_to_driver=log_to_driver,
+            local_mode=local_mode,
+            _temp_dir=_temp_dir,
+            **others,
+        )
     with _lock:
         if _state.core is not None:
             if ignore_reinit_error or _state.worker is not None:
@@ -192,6 +215,14 @@ def init(
         _start_logs(joined, lambda: job)
         _register_exit()
         return Context(joined)
+
+
+def _cluster_address(address: str | None) -> str | None:
+    """The address of the test cluster that this process is to join at first use, if there is one."""
+    clusters = sys.modules.get("trireme.cluster_utils")
+    if clusters is not None and address in (None, "auto"):
+        return clusters.wanted_address() or address
+    return address
 
 
 def serve() -> None:

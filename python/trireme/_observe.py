@@ -24,12 +24,13 @@ CAPACITY = 1024  # records a process keeps; older ones are overwritten
 STACK_SIGNAL = signal.SIGUSR2
 _COUNT = struct.Struct("=Q")
 _HEADER_BYTES = 64
-# begin, end (0: runs), number, kind, attempt, name, error
-_RECORD = struct.Struct("=ddQII64s32s")
+# begin, end (0: runs), number, token, kind, attempt, name, error
+_RECORD = struct.Struct("=ddQQII64s32s")
 _END = struct.Struct("=d")
-_ERROR_OFFSET = struct.calcsize("=ddQII64s")
+_ERROR_OFFSET = struct.calcsize("=ddQQII64s")
 
 KINDS = ("NORMAL_TASK", "ACTOR_CREATION_TASK", "ACTOR_TASK")
+TASK, CREATION, CALL = range(3)
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Record:
     """One task as a process recorded it. Times in seconds since the epoch; `end` is 0 while it runs."""
 
     number: int
+    token: int  # the runtime's name of the call in this worker
     kind: str
     name: str
     attempt: int
@@ -67,12 +69,12 @@ class Recorder:
         new.write_text(json.dumps(self._about))
         new.rename(file)
 
-    def begin(self, kind: int, name: str, attempt: int) -> int:
+    def begin(self, kind: int, name: str, attempt: int, token: int) -> int:
         """Record that a task starts; gives the number for `end`. `kind` is an index of KINDS."""
         number = self._count
         self._count = number + 1
         offset = _HEADER_BYTES + number % CAPACITY * _RECORD.size
-        _RECORD.pack_into(self._memory, offset, time(), 0.0, number, kind, attempt, name.encode(), b"")
+        _RECORD.pack_into(self._memory, offset, time(), 0.0, number, token, kind, attempt, name.encode(), b"")
         _COUNT.pack_into(self._memory, 0, number + 1)
         return number
 
@@ -83,6 +85,8 @@ class Recorder:
         offset = _HEADER_BYTES + number % CAPACITY * _RECORD.size
         if error:
             _error_struct.pack_into(self._memory, offset + _ERROR_OFFSET, error.encode())
+        elif _END.unpack_from(self._memory, offset + 8)[0]:
+            return  # it ended before, with an error
         _END.pack_into(self._memory, offset + 8, time())
 
 
@@ -136,9 +140,9 @@ def parse(data: bytes) -> list[Record]:
     records = []
     for number in range(max(0, count - CAPACITY), count):
         offset = _HEADER_BYTES + number % CAPACITY * _RECORD.size
-        begin, end, written, kind, attempt, name, error = _RECORD.unpack_from(data, offset)
+        begin, end, written, token, kind, attempt, name, error = _RECORD.unpack_from(data, offset)
         if written == number:  # not being overwritten right now
-            records.append(Record(number, KINDS[kind], _text(name), attempt, begin, end, _text(error)))
+            records.append(Record(number, token, KINDS[kind], _text(name), attempt, begin, end, _text(error)))
     return records
 
 

@@ -8,6 +8,7 @@ one of the same user on that node.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ import stat
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -99,6 +101,16 @@ def describe(folder: Path) -> Description | None:
         return Description(**json.loads((folder / _DESCRIPTION).read_text()))
     except (OSError, ValueError, TypeError):
         return None
+
+
+@contextlib.contextmanager
+def socket_path(path: Path) -> Iterator[str]:
+    """Give a short name of a socket's path: sun_path holds 108 bytes, TMPDIR may be longer."""
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)
 
 
 def sessions() -> list[Path]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from trireme import _session
-from trireme.util.rpdb import socket_path
+from trireme._session import socket_path
 
 
 class NoSessionError(ConnectionError):

@@ -6,47 +6,19 @@ A request and its answer are a line of JSON each. Nobody else can enter the fold
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import logging
 import os
 import socket
 import threading
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trireme import _session
-from trireme.util.rpdb import socket_path
+from trireme._session import socket_path
 
 logger = logging.getLogger(__name__)
-
-LOG_LINES = 10_000  # of all workers, kept for `trireme logs`
-
-
-@dataclass(frozen=True)
-class LogLine:
-    """A line that a worker wrote."""
-
-    pid: int
-    error: bool
-    label: str
-    text: str
-    number: int  # counts up from 1
-
-
-_numbers = itertools.count(1)
-
-
-def keep_log(pid: int, stream: int, label: str, text: str) -> None:
-    """Keep a line that a worker wrote to stream 1 or 2. Called by who prints the workers' output."""
-    log_lines.append(LogLine(pid, stream == 2, label, text, next(_numbers)))
-
-
-#: The last lines of the job's workers.
-log_lines: deque[LogLine] = deque(maxlen=LOG_LINES)
 
 
 class ControlServer:
@@ -109,9 +81,15 @@ def _metrics(timeout: float) -> str:
     return metrics.prometheus_text(metrics.collect(timeout))
 
 
-def _logs(pid: int | None, lines: int, after: int = 0) -> Any:
-    kept = [line for line in list(log_lines) if line.number > after and (pid is None or line.pid == pid)]
-    return [[line.pid, line.error, line.label, line.text, line.number] for line in kept[-lines:]]
+def _logs(pid: int | None, lines: int, timeout: float, after: float = 0.0) -> Any:
+    from trireme import _logbook
+    from trireme.util.state._gather import gather
+
+    found = []
+    for part in gather(_logbook.read_folder, timeout):
+        found += [{**line, "rank": part.rank} for line in part.value]
+    found = [line for line in found if line["time"] > after and (pid is None or line["pid"] == pid)]
+    return sorted(found, key=lambda line: line["time"])[-lines:]
 
 
 def _memory(timeout: float) -> Any:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from trireme import _session
 from trireme._tools import client
-from trireme.util.rpdb import socket_path
+from trireme._session import socket_path
 
 
 def waiting(job: str | None = None) -> list[tuple[Path, str]]:

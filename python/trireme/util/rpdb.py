@@ -12,22 +12,11 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Iterator
-from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
 from trireme import _session
-
-
-@contextlib.contextmanager
-def socket_path(path: Path) -> Iterator[str]:
-    """Give a short name of a socket's path: sun_path holds 108 bytes, TMPDIR may be longer."""
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{folder}/{path.name}"
-    finally:
-        os.close(folder)
+from trireme._session import socket_path
 
 
 class _Debugger(pdb.Pdb):

@@ -74,7 +74,7 @@ def _task_rows(timeout: float) -> list[dict[str, Any]]:
 def _task_row(part: Part, process: dict[str, Any], record: _observe.Record) -> dict[str, Any]:
     died = not record.end and not process["alive"]
     return {
-        "task_id": f"{part.rank:04x}{process['pid']:08x}{record.number:012x}",
+        "task_id": f"{_worker_id(part, process)}{record.token:016x}",
         "name": record.name,
         "state": "FAILED" if record.error or died else "FINISHED" if record.end else "RUNNING",
         "type": record.kind,
@@ -91,7 +91,8 @@ def _task_row(part: Part, process: dict[str, Any], record: _observe.Record) -> d
 
 
 def _worker_id(part: Part, process: dict[str, Any]) -> str:
-    return f"{part.rank:04x}{process['pid']:08x}"
+    # As RuntimeContext.get_worker_id() and get_task_id() give them.
+    return f"{part.rank:08x}{process['worker_id']:016x}"
 
 
 def _actor_rows(timeout: float) -> list[dict[str, Any]]:

@@ -7,18 +7,13 @@ import shlex
 import shutil
 import subprocess
 import sys
-from typing import Any
 
-TEXT = "run a Python program as a Slurm job, one rank per task"
+HELP = "run a Python program as a Slurm job, one rank per task"
 
 
-def add(commands: Any) -> None:
-    """Add the sub-command."""
-    parser = commands.add_parser(
-        "submit",
-        help=TEXT,
-        description=TEXT[0].upper() + TEXT[1:] + ". Options of sbatch that are not listed here go after --sbatch.",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "trireme submit [options] (script.py | -m module) [arguments ...]"
+    parser.description = f"{HELP[0].upper()}{HELP[1:]}. Options of sbatch that are not listed here go after --sbatch."
     parser.add_argument("--nodes", "-N", type=int, default=1, help="nodes (1)")
     parser.add_argument("--ntasks-per-node", type=int, default=1, help="ranks on each node (1)")
     parser.add_argument("--cpus-per-task", "-c", type=int, help="cores of each rank; all of the node's by default")
@@ -35,7 +30,6 @@ def add(commands: Any) -> None:
     parser.add_argument("--wait", action="store_true", help="return when the job has ended, with its status")
     parser.add_argument("--print", action="store_true", help="print the script instead of submitting it")
     parser.add_argument("program", nargs=argparse.REMAINDER, help="script.py and its arguments, or -m module ...")
-    parser.set_defaults(func=run)
 
 
 def script(arguments: argparse.Namespace) -> str:

@@ -1,0 +1,182 @@
+"""`ray` served from Trireme: identical objects, errors that name what is missing, workers that resolve `ray` too."""
+
+# ctest: one rank
+
+import os
+import pickle
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+import trireme
+from trireme import _rayhook
+
+
+@pytest.fixture(scope="module", autouse=True)
+def hook():
+    before = os.environ.get(_rayhook.VARIABLE)
+    _rayhook.install()
+    yield
+    sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__module__ != "trireme._rayhook.finder"]
+    for name in [name for name in sys.modules if name == "ray" or name.startswith("ray.")]:
+        del sys.modules[name]
+    if before is None:
+        os.environ.pop(_rayhook.VARIABLE, None)
+
+
+def test_modules_and_their_objects_are_identical():
+    import ray
+    import ray.exceptions
+    import ray.util.queue
+    from ray.util import ActorPool
+    from ray.util.placement_group import placement_group
+
+    assert ray.get is trireme.get
+    assert ray.remote is trireme.remote
+    assert ray.util is trireme.util
+    assert ray.util.queue is trireme.util.queue
+    assert ray.exceptions.RayError is trireme.exceptions.RayError
+    assert ActorPool is trireme.util.ActorPool
+    assert placement_group is trireme.util.placement_group
+
+
+def test_modules_keep_their_own_specs():
+    import ray.util.queue  # noqa: F401
+
+    assert trireme.util.queue.__spec__.name == "trireme.util.queue"
+    assert trireme.util.__spec__.name == "trireme.util"
+    assert trireme.util.queue.__name__ == "trireme.util.queue"
+
+
+def test_names_that_have_another_place_here():
+    from ray.actor import ActorHandle
+    from ray.runtime_env import RuntimeEnv
+    from ray.util.metrics import Counter
+
+    import ray
+    import ray.cloudpickle as pickle_of_ray
+
+    assert ActorHandle.__name__ == "ActorHandle"
+    assert RuntimeEnv(env_vars={"A": "1"}, pip=None) == {"env_vars": {"A": "1"}}
+    assert RuntimeEnv(env_vars={}).env_vars == {}
+    assert Counter is trireme.util.metrics.Counter
+    assert pickle_of_ray.loads(pickle_of_ray.dumps(lambda: 3))() == 3
+    assert tuple(int(part) for part in ray.__version__.split(".")) >= (2, 0)
+
+
+def test_a_missing_module_is_named():
+    with pytest.raises(ModuleNotFoundError, match="No module named 'ray.no_such_part'"):
+        import ray.no_such_part  # noqa: F401
+    with pytest.raises(ModuleNotFoundError, match="ray.util.no_such_part"):
+        import ray.util.no_such_part  # noqa: F401
+    with pytest.raises(ModuleNotFoundError, match="ray._private"):
+        import ray._private.services  # noqa: F401
+
+
+def test_a_missing_name_is_named():
+    import ray
+
+    with pytest.raises(AttributeError, match="'ray' has no attribute 'no_such_name'"):
+        ray.no_such_name
+    with pytest.raises(ImportError, match="no_such_name"):
+        from ray import no_such_name  # noqa: F401
+    with pytest.raises(ImportError, match="NoSuchClass"):
+        from ray.util import NoSuchClass  # noqa: F401
+    assert not hasattr(ray, "no_such_name")
+
+
+def test_pickles_that_name_ray_load():
+    data = b"cray.util.queue\nEmpty\n."  # protocol 0: the global ray.util.queue.Empty
+    assert pickle.loads(data) is trireme.util.queue.Empty
+
+
+def test_installing_twice_is_installing_once():
+    _rayhook.install()
+    assert sum(type(finder).__module__ == "trireme._rayhook.finder" for finder in sys.meta_path) == 1
+
+
+def test_a_ray_that_is_there_already_is_refused(tmp_path):
+    (tmp_path / "ray.py").write_text("")
+    code = "import ray, trireme._rayhook as h\ntry:\n    h.install()\nexcept RuntimeError as e:\n    print(e)"
+    env = {**os.environ, "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60, check=True)
+    assert "ray was imported from" in done.stdout
+
+
+PROGRAM = """
+    import ray
+    from ray.util.queue import Queue
+
+    @ray.remote
+    def name_of(cls):
+        import ray.util.queue
+        return cls is ray.util.queue.Queue, ray.__name__, ray.util.__name__
+
+    @ray.remote
+    class Counter:
+        def __init__(self):
+            self.n = 0
+
+        def add(self):
+            self.n += 1
+            return self.n
+
+    ray.init()
+    print(ray.get(name_of.remote(Queue)))
+    counter = Counter.remote()
+    print(ray.get([counter.add.remote() for _ in range(3)]))
+    ray.shutdown()
+"""
+
+
+def run_program(tmp_path, text, *options, timeout=120, env=None):
+    path = tmp_path / "program.py"
+    path.write_text(textwrap.dedent(text))
+    variables = {**os.environ, **(env or {})}
+    variables.pop(_rayhook.VARIABLE, None)
+    command = [sys.executable, "-m", "trireme", "run", *options, str(path)]
+    return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=timeout, check=False)
+
+
+def test_an_unmodified_program_runs(tmp_path):
+    done = run_program(tmp_path, PROGRAM, "--ray")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["(True, 'ray', 'trireme.util')", "[1, 2, 3]"]
+
+
+def test_without_the_option_there_is_no_ray(tmp_path):
+    pytest.importorskip("numpy")
+    try:
+        import importlib.metadata
+
+        importlib.metadata.version("ray")
+        pytest.skip("Ray itself is installed")
+    except importlib.metadata.PackageNotFoundError:
+        pass
+    done = run_program(tmp_path, "import ray")
+    assert done.returncode != 0
+    assert "No module named 'ray'" in done.stderr
+
+
+def test_what_can_never_be_placed_waits_with_a_warning(tmp_path):
+    program = """
+        import ray
+
+        @ray.remote(resources={"unobtainium": 1})
+        def never():
+            return 1
+
+        ray.init()
+        ref = never.remote()
+        try:
+            ray.get(ref, timeout=2)
+        except ray.exceptions.GetTimeoutError:
+            print("waits")
+        ready, waiting = ray.wait([ref], timeout=0.1)
+        print(len(ready), len(waiting))
+    """
+    done = run_program(tmp_path, program, "--ray")
+    assert done.stdout.splitlines() == ["waits", "0 1"], done.stderr
+    assert "unobtainium" in done.stderr
