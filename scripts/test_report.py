@@ -67,7 +67,11 @@ def print_pytest(closings: list[tuple[str, str]]) -> None:
             what = {"errors": "error", "warnings": "warning"}.get(what, what)
             total[what] = total.get(what, 0) + int(number)
     shown = ["failed", "passed", "skipped", "xfailed", "xpassed", "error"]
-    print("=== " + ", ".join(f"{total[what]} {what}" for what in shown if what in total) + f" in {len(closings)} files ===")
+    print(
+        "=== "
+        + ", ".join(f"{total[what]} {what}" for what in shown if what in total)
+        + f" in {len(closings)} files ==="
+    )
 
 
 if __name__ == "__main__":

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 
-def attach(package: str, names: dict[str, str], modules: tuple[str, ...] = ()) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+def attach(
+    package: str, names: dict[str, str], modules: tuple[str, ...] = ()
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Make the `__getattr__` and `__dir__` of a package.
 
     Parameters

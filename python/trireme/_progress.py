@@ -7,6 +7,7 @@ import json
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,7 @@ MARK = "__trireme_progress__:"
 # Where standard error is no terminal, a bar prints a line each so many seconds, and at its end.
 PLAIN_INTERVAL_S = 5.0
 _WIDTH = 30
+_FIELDS = {"id", "number", "pid", "desc", "n", "total", "unit", "position", "closed"}
 
 
 class Display:
@@ -27,12 +29,22 @@ class Display:
         self._bars: dict[str, dict[str, Any]] = {}
         self._drawn = 0
         self._printed: dict[str, float] = {}
+        self._over: deque[str] = deque(maxlen=1000)
 
     def update(self, state: dict[str, Any]) -> None:
         """Show a bar's new state."""
+        missing = _FIELDS - state.keys()
+        if missing:
+            raise KeyError(f"the state of a bar lacks {sorted(missing)}")
         with self._lock:
-            known = self._bars.setdefault(state["id"], {"started": time.monotonic()})
+            if state["id"] in self._over:
+                return  # states of other ranks may overtake each other
+            known = self._bars.setdefault(state["id"], {"started": time.monotonic(), "number": 0})
+            if state["number"] < known["number"]:
+                return
             known.update(state)
+            if state["closed"]:
+                self._over.append(state["id"])
             if self._terminal:
                 self._erase()
                 if state["closed"]:

@@ -55,7 +55,9 @@ def _descriptors() -> dict[str, str]:
 
 def _shared_memory() -> set[str]:
     """Names that the tests' own processes made: others use the machine too."""
-    return {path.name for path in Path("/dev/shm").iterdir() if "trireme" in path.name and str(os.getpid()) in path.name}
+    return {
+        path.name for path in Path("/dev/shm").iterdir() if "trireme" in path.name and str(os.getpid()) in path.name
+    }
 
 
 def _children() -> dict[int, str]:
@@ -67,7 +69,9 @@ def _children() -> dict[int, str]:
             continue
         for pid in pids:
             try:
-                found[int(pid)] = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ") or "(ended, not waited for)"
+                found[int(pid)] = (
+                    Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ") or "(ended, not waited for)"
+                )
             except OSError:
                 continue
     return found

@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import eventually
 
+from conftest import eventually
 from trireme import _session
 
 
@@ -175,7 +175,9 @@ def test_debug_attaches_to_a_breakpoint(session):
 
 
 def test_submit_prints_a_batch_script():
-    text = tool("submit", "-N", "4", "-c", "8", "-t", "1:00:00", "--setup", "module load x", "--print", "job.py", "--size", "3").stdout
+    text = tool(
+        "submit", "-N", "4", "-c", "8", "-t", "1:00:00", "--setup", "module load x", "--print", "job.py", "--size", "3"
+    ).stdout
     lines = text.splitlines()
     assert lines[0] == "#!/bin/bash"
     assert "#SBATCH --nodes=4" in lines
@@ -199,7 +201,7 @@ def test_submit_needs_a_program_and_sbatch(tmp_path):
 
 def test_submit_hands_the_script_to_sbatch(tmp_path):
     fake = tmp_path / "sbatch"
-    fake.write_text(f"#!/bin/sh\necho \"$@\" > {tmp_path}/arguments\ncat > {tmp_path}/script\n")
+    fake.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/arguments\ncat > {tmp_path}/script\n')
     fake.chmod(0o755)
     env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     command = [sys.executable, "-m", "trireme", "submit", "--wait", "job.py"]

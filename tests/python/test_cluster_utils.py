@@ -7,9 +7,9 @@ import os
 import signal
 
 import pytest
-from conftest import eventually
 
 import trireme
+from conftest import eventually
 from trireme.cluster_utils import Cluster
 
 

@@ -44,7 +44,11 @@ def test_public_functions_of_the_utilities_have_hints():
     for path in sorted((PACKAGE / "util").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and not node.name.startswith("_"):
-                arguments = [a for a in node.args.posonlyargs + node.args.args + node.args.kwonlyargs if a.arg not in ("self", "cls")]
+                arguments = [
+                    a
+                    for a in node.args.posonlyargs + node.args.args + node.args.kwonlyargs
+                    if a.arg not in ("self", "cls")
+                ]
                 if node.returns is None or any(a.annotation is None for a in arguments):
                     missing.append(f"{path.name}:{node.lineno} {node.name}")
     assert not missing
@@ -68,7 +72,9 @@ def test_stubs_name_what_the_extension_has():
 def test_the_wheel_works_in_an_environment_of_its_own(tmp_path):
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     subprocess.run(
-        [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path), str(ROOT)], check=True, timeout=1100
+        [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path), str(ROOT)],
+        check=True,
+        timeout=1100,
     )
     (wheel,) = tmp_path.glob("trireme-*.whl")
     venv.create(tmp_path / "env", system_site_packages=True, with_pip=False)
@@ -77,10 +83,17 @@ def test_the_wheel_works_in_an_environment_of_its_own(tmp_path):
         [*pip, "--python", str(python), "install", "--no-deps", "--no-index", str(wheel)], check=True, timeout=300
     )
     program = tmp_path / "program.py"
-    program.write_text("import trireme\nprint(trireme.__file__)\nprint(trireme.get(trireme.remote(pow).remote(2, 5)))\n")
+    program.write_text(
+        "import trireme\nprint(trireme.__file__)\nprint(trireme.get(trireme.remote(pow).remote(2, 5)))\n"
+    )
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
-        [tmp_path / "env" / "bin" / "trireme", "run", program], env=env, capture_output=True, text=True, timeout=120, check=True
+        [tmp_path / "env" / "bin" / "trireme", "run", program],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
     )
     where, value = done.stdout.splitlines()
     assert str(tmp_path) in where

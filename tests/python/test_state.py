@@ -4,8 +4,8 @@ import os
 import time
 
 import pytest
-from conftest import eventually
 
+from conftest import eventually
 from trireme import _observe
 from trireme.util import state
 from trireme.util.state import RayStateApiException, list_actors, list_nodes, list_tasks, list_workers
@@ -44,7 +44,9 @@ def test_a_running_task_is_listed_as_such(runtime):
         time.sleep(600)
 
     ref = listed_running.remote()
-    found = eventually(lambda: [t for t in list_tasks(filters=[("state", "=", "RUNNING")]) if "listed_running" in t.name])
+    found = eventually(
+        lambda: [t for t in list_tasks(filters=[("state", "=", "RUNNING")]) if "listed_running" in t.name]
+    )
     assert found[0].end_time_ms is None
     runtime.cancel(ref, force=True)
     with pytest.raises(runtime.exceptions.RayError):

@@ -71,8 +71,8 @@ def test_a_histogram_counts_by_boundaries():
 
 
 def test_metrics_of_actors_and_of_other_nodes(runtime, ranks):
-    from trireme.util.state._gather import gather
     from trireme.util import _metric_files
+    from trireme.util.state._gather import gather
 
     @runtime.remote
     class Member:

@@ -3,7 +3,6 @@
 import io
 
 from conftest import eventually
-
 from trireme import _progress
 from trireme.experimental import tqdm_ray
 from trireme.util.tqdm import safe_print, tqdm, trange

@@ -24,7 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--job-name", "-J", help="name of the job; the program's by default")
     parser.add_argument("--output", "-o", default="slurm-%j.out", help="file of the output (slurm-%%j.out)")
     parser.add_argument("--sbatch", action="append", default=[], metavar="OPTION", help="one more option of sbatch")
-    parser.add_argument("--setup", action="append", default=[], metavar="LINE", help="shell line to run before, as `module load x`")
+    parser.add_argument(
+        "--setup", action="append", default=[], metavar="LINE", help="shell line to run before, as `module load x`"
+    )
     parser.add_argument("--ray", action="store_true", help="run an unmodified Ray program")
     parser.add_argument("--mpi", default="pmix", help="srun's --mpi (pmix)")
     parser.add_argument("--wait", action="store_true", help="return when the job has ended, with its status")

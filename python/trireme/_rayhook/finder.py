@@ -36,7 +36,9 @@ class Finder(importlib.abc.MetaPathFinder):
         ours = names.ours(fullname)
         if ours is None or not _exists(ours):
             where = f" (there is no {ours})" if ours else ""
-            raise ModuleNotFoundError(f"No module named {fullname!r}: Trireme has no counterpart of it{where}", name=fullname)
+            raise ModuleNotFoundError(
+                f"No module named {fullname!r}: Trireme has no counterpart of it{where}", name=fullname
+            )
         return importlib.machinery.ModuleSpec(fullname, _AliasLoader(ours), is_package=True)
 
 
@@ -118,7 +120,9 @@ def install() -> None:
         return
     present = sys.modules.get("ray")
     if present is not None and not isinstance(present, _Ray):
-        raise RuntimeError(f"ray was imported from {getattr(present, '__file__', '?')} before Trireme could stand in for it")
+        raise RuntimeError(
+            f"ray was imported from {getattr(present, '__file__', '?')} before Trireme could stand in for it"
+        )
     sys.meta_path.insert(0, Finder())
     os.environ[VARIABLE] = "1"
 

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from trireme import _session
-from trireme._tools import client
 from trireme._session import socket_path
+from trireme._tools import client
 
 
 def waiting(job: str | None = None) -> list[tuple[Path, str]]:

@@ -15,7 +15,9 @@ KINDS = ("tasks", "actors", "workers", "nodes", "placement-groups")
 
 def add_session(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that say which session, and how long to wait."""
-    parser.add_argument("--session", metavar="JOB", help="name or pid of the job, when several of yours run on this node")
+    parser.add_argument(
+        "--session", metavar="JOB", help="name or pid of the job, when several of yours run on this node"
+    )
     parser.add_argument("--timeout", type=float, default=30.0, metavar="SECONDS", help="to wait for other nodes (30)")
 
 

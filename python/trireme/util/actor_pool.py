@@ -96,7 +96,9 @@ class ActorPool:
         if not self.has_next():
             raise StopIteration("no more results: everything submitted to this ActorPool was returned")
         if self._next_returned not in self._by_number:
-            raise ValueError("get_next() cannot follow get_next_unordered(): the results left are older than the last one")
+            raise ValueError(
+                "get_next() cannot follow get_next_unordered(): the results left are older than the last one"
+            )
         reference = self._by_number[self._next_returned]
         if not self._wait([reference], timeout):
             message = f"no result of ActorPool within {timeout} s"

@@ -127,4 +127,3 @@ class Executor(futures.Executor):
 
 def _call(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return fn(*args, **kwargs)
-

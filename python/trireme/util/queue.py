@@ -186,14 +186,14 @@ class _QueueActor:
     async def put(self, item: Any, timeout: float | None) -> tuple[str, Any]:
         try:
             await asyncio.wait_for(self.queue.put(item), timeout)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             return "full", f"no room for an item within {timeout} s: {self.maxsize} are in"
         return "ok", None
 
     async def get(self, timeout: float | None) -> tuple[str, Any]:
         try:
             return "ok", await asyncio.wait_for(self.queue.get(), timeout)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             return "empty", f"no item within {timeout} s"
 
     async def put_nowait(self, item: Any) -> tuple[str, Any]:

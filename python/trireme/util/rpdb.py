@@ -52,7 +52,11 @@ def _attach(title: str) -> _Debugger:
             listener.bind(short)
         path.with_suffix(".txt").write_text(title)
         listener.listen(1)
-        print(f"waiting for a debugger in {title}: run `trireme debug` on {socket.gethostname()}", file=sys.stderr, flush=True)
+        print(
+            f"waiting for a debugger in {title}: run `trireme debug` on {socket.gethostname()}",
+            file=sys.stderr,
+            flush=True,
+        )
         connection, _ = listener.accept()
     finally:
         listener.close()

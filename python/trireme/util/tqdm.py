@@ -1,12 +1,14 @@
 """Progress bars that tasks and actors advance and the driver shows, each once.
 
-A bar in a worker writes its state as a marked line to the worker's standard output; the driver takes such lines out of what it
-prints (`trireme._progress`) and draws all bars together, so they neither overwrite each other nor mix with other output.
+A bar in a worker of rank 0 writes its state as a marked line to the worker's standard output; the driver takes such lines
+out of what it prints (`trireme._progress`) and draws all bars together, so they neither overwrite each other nor mix with
+other output. Workers of other ranks, whose output the driver does not see, have a task on rank 0 write the line.
 """
 
 from __future__ import annotations
 
 import builtins
+import functools
 import json
 import os
 import sys
@@ -64,6 +66,7 @@ class tqdm:  # noqa: N801 - the name programs know
         self._position = position or 0
         self._interval = flush_interval_s
         self._id = uuid.uuid4().hex
+        self._number = 0
         self._sent_at = 0.0
         self._closed = False
         self._send()
@@ -111,8 +114,10 @@ class tqdm:  # noqa: N801 - the name programs know
 
     def _send(self) -> None:
         self._sent_at = time.monotonic()
+        self._number += 1
         state = {
             "id": self._id,
+            "number": self._number,
             "pid": os.getpid(),
             "desc": self.desc,
             "n": self.n,
@@ -123,10 +128,25 @@ class tqdm:  # noqa: N801 - the name programs know
         }
         if _state.worker is None:
             _progress.display().update(state)
+        elif _state.core.rank == 0:
+            _write(json.dumps(state))
         else:
-            # One write, so that lines of several threads do not mix.
-            sys.stdout.write(f"{_progress.MARK}{json.dumps(state)}\n")
-            sys.stdout.flush()
+            _on_rank_0().remote(json.dumps(state))
+
+
+def _write(text: str) -> None:
+    # One write, so that lines of several threads do not mix.
+    sys.stdout.write(f"{_progress.MARK}{text}\n")
+    sys.stdout.flush()
+
+
+@functools.cache
+def _on_rank_0() -> Any:
+    import trireme
+    from trireme.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    there = NodeAffinitySchedulingStrategy(trireme.nodes()[0]["NodeID"], soft=False)
+    return trireme.remote(_write).options(num_cpus=0, max_retries=0, scheduling_strategy=there)
 
 
 def trange(*args: int, **kwargs: Any) -> tqdm:

@@ -125,9 +125,7 @@ class Pool:
         except Exception as error:  # noqa: BLE001 - arguments that cannot be serialized are this chunk's failure
             self._events.put((self._finish, member, chunk, None, error))
             return
-        future.add_done_callback(
-            lambda done: self._events.put((self._finish, member, chunk, done, None))
-        )
+        future.add_done_callback(lambda done: self._events.put((self._finish, member, chunk, done, None)))
 
     def _finish(self, member: _Member, chunk: _Chunk, future: Any, error: BaseException | None) -> None:
         error = error or future.exception()

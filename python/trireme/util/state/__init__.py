@@ -14,7 +14,14 @@ from trireme.util.state.api import (
     summarize_actors,
     summarize_tasks,
 )
-from trireme.util.state.schema import ActorState, NodeState, PlacementGroupState, RayStateApiException, TaskState, WorkerState
+from trireme.util.state.schema import (
+    ActorState,
+    NodeState,
+    PlacementGroupState,
+    RayStateApiException,
+    TaskState,
+    WorkerState,
+)
 
 __all__ = [
     "ActorState",

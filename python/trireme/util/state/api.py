@@ -164,7 +164,8 @@ def _group_rows(timeout: float) -> list[dict[str, Any]]:
                 "state": row.get("state", ""),
                 "strategy": row.get("strategy", ""),
                 "bundles": [
-                    {"bundle_id": index, "unit_resources": dict(resources)} for index, resources in dict(bundles).items()
+                    {"bundle_id": index, "unit_resources": dict(resources)}
+                    for index, resources in dict(bundles).items()
                 ],
             }
         )
@@ -188,7 +189,11 @@ SCHEMAS: dict[str, type[State]] = {
 
 
 def list_tasks(
-    *, filters: Sequence[Filter] | None = None, limit: int = DEFAULT_LIMIT, timeout: float = DEFAULT_TIMEOUT, detail: bool = False
+    *,
+    filters: Sequence[Filter] | None = None,
+    limit: int = DEFAULT_LIMIT,
+    timeout: float = DEFAULT_TIMEOUT,
+    detail: bool = False,
 ) -> list[TaskState]:
     """List tasks that run or ran, the newest first; each process remembers its last 1024.
 
@@ -209,28 +214,44 @@ def list_tasks(
 
 
 def list_actors(
-    *, filters: Sequence[Filter] | None = None, limit: int = DEFAULT_LIMIT, timeout: float = DEFAULT_TIMEOUT, detail: bool = False
+    *,
+    filters: Sequence[Filter] | None = None,
+    limit: int = DEFAULT_LIMIT,
+    timeout: float = DEFAULT_TIMEOUT,
+    detail: bool = False,
 ) -> list[ActorState]:
     """List actors that were placed, the dead included. Parameters as for `list_tasks`."""
     return _listing("actors", ActorState, filters, limit, timeout)
 
 
 def list_workers(
-    *, filters: Sequence[Filter] | None = None, limit: int = DEFAULT_LIMIT, timeout: float = DEFAULT_TIMEOUT, detail: bool = False
+    *,
+    filters: Sequence[Filter] | None = None,
+    limit: int = DEFAULT_LIMIT,
+    timeout: float = DEFAULT_TIMEOUT,
+    detail: bool = False,
 ) -> list[WorkerState]:
     """List worker processes, those that ended included. Parameters as for `list_tasks`."""
     return _listing("workers", WorkerState, filters, limit, timeout)
 
 
 def list_nodes(
-    *, filters: Sequence[Filter] | None = None, limit: int = DEFAULT_LIMIT, timeout: float = DEFAULT_TIMEOUT, detail: bool = False
+    *,
+    filters: Sequence[Filter] | None = None,
+    limit: int = DEFAULT_LIMIT,
+    timeout: float = DEFAULT_TIMEOUT,
+    detail: bool = False,
 ) -> list[NodeState]:
     """List the ranks of the job. Parameters as for `list_tasks`."""
     return _listing("nodes", NodeState, filters, limit, timeout)
 
 
 def list_placement_groups(
-    *, filters: Sequence[Filter] | None = None, limit: int = DEFAULT_LIMIT, timeout: float = DEFAULT_TIMEOUT, detail: bool = False
+    *,
+    filters: Sequence[Filter] | None = None,
+    limit: int = DEFAULT_LIMIT,
+    timeout: float = DEFAULT_TIMEOUT,
+    detail: bool = False,
 ) -> list[PlacementGroupState]:
     """List placement groups. Parameters as for `list_tasks`."""
     return _listing("placement-groups", PlacementGroupState, filters, limit, timeout)
