@@ -143,7 +143,9 @@ def test_a_function_that_reads_what_is_not_there_names_what_is() -> None:
 
 
 def test_points_to_evaluate_come_first() -> None:
-    configs = all_of({"a": s.uniform(0, 1), "b": {"c": s.randint(0, 9)}}, 3, points_to_evaluate=[{"a": 0.5, "b": {"c": 4}}])
+    configs = all_of(
+        {"a": s.uniform(0, 1), "b": {"c": s.randint(0, 9)}}, 3, points_to_evaluate=[{"a": 0.5, "b": {"c": 4}}]
+    )
     assert len(configs) == 3
     assert configs[0] == {"a": 0.5, "b": {"c": 4}}
 
@@ -246,7 +248,9 @@ class TestOptuna:
     def test_learns_and_is_reproducible(self) -> None:
         configs = self.searched(40)
         assert configs == self.searched(40)
-        assert all(c["deep"]["n"] in (1, 2, 3, 4) and c["deep"]["kind"] in ((1, 2), (3, 4)) and c["c"] == 3 for c in configs)
+        assert all(
+            c["deep"]["n"] in (1, 2, 3, 4) and c["deep"]["kind"] in ((1, 2), (3, 4)) and c["c"] == 3 for c in configs
+        )
         early, late = configs[:10], configs[-10:]
         assert np.mean([abs(c["x"]) for c in late]) < np.mean([abs(c["x"]) for c in early]) / 2
 

@@ -1,0 +1,5 @@
+"""Trials."""
+
+from trireme.tune.experiment.trial import Trial
+
+__all__ = ["Trial"]

@@ -1,0 +1,19 @@
+"""Schedulers: which trials go on."""
+
+from trireme.tune.schedulers.async_hyperband import ASHAScheduler, AsyncHyperBandScheduler
+from trireme.tune.schedulers.create import create_scheduler
+from trireme.tune.schedulers.hyperband import HyperBandScheduler
+from trireme.tune.schedulers.median_stopping_rule import MedianStoppingRule
+from trireme.tune.schedulers.pbt import PopulationBasedTraining
+from trireme.tune.schedulers.trial_scheduler import FIFOScheduler, TrialScheduler
+
+__all__ = [
+    "ASHAScheduler",
+    "AsyncHyperBandScheduler",
+    "FIFOScheduler",
+    "HyperBandScheduler",
+    "MedianStoppingRule",
+    "PopulationBasedTraining",
+    "TrialScheduler",
+    "create_scheduler",
+]

@@ -1,0 +1,198 @@
+"""The entry point of a search."""
+
+from __future__ import annotations
+
+import copy
+import os
+import pickle
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from trireme.train._config import RunConfig
+from trireme.tune.execution.journal import JOURNAL_FILE
+from trireme.tune.execution.resume import is_search
+from trireme.tune.result_grid import ResultGrid
+from trireme.tune.setup import experiment_name, make_experiment
+from trireme.tune.trainable.util import name_of
+from trireme.tune.tune_config import TuneConfig
+
+TUNER_FILE = "tuner.pkl"
+
+
+class Tuner:
+    """A hyper-parameter search.
+
+    Parameters
+    ----------
+    trainable
+        A function of the configuration, a `Trainable` class, a trainer of `trireme.train`, or a registered name.
+    param_space
+        Values, domains (`uniform`, `choice`, ...) and grids (`grid_search`), in nested dicts. For a trainer:
+        ``{"train_loop_config": {...}}``.
+    tune_config, run_config
+        See there. A trainer's own `run_config` is used when none is given.
+    """
+
+    def __init__(
+        self,
+        trainable: Any = None,
+        *,
+        param_space: Mapping[str, Any] | None = None,
+        tune_config: TuneConfig | None = None,
+        run_config: RunConfig | None = None,
+    ) -> None:
+        if trainable is None:
+            raise TypeError("Tuner needs a trainable: a function of the configuration, a Trainable class or a trainer")
+        self._trainable = trainable
+        self._space = param_space if param_space is not None else {}
+        self._tune_config = tune_config or TuneConfig()
+        self._run_config = run_config or getattr(trainable, "run_config", None) or RunConfig()
+        self._resume: dict[str, bool] | None = None
+        self._grid: ResultGrid | None = None
+
+    def fit(self) -> ResultGrid:
+        """Runs the search to its end (or to Ctrl-C; it can then be resumed).
+
+        Returns
+        -------
+        ResultGrid
+            One result for each trial. Failed trials are in it, with their errors.
+
+        Raises
+        ------
+        TuneError
+            The search cannot be run as defined.
+        FileExistsError
+            There is a search of that name.
+        """
+        from trireme.tune.execution.actor_backend import ActorBackend
+        from trireme.tune.execution.tune_controller import TuneController
+
+        name = self._run_config.name or experiment_name(
+            self._trainable if isinstance(self._trainable, str) else name_of(self._trainable)
+        )
+        # Searcher, scheduler and stopper change while they run; the tuner's own stay as they were given.
+        tune_config = (
+            replace(
+                self._tune_config,
+                search_alg=copy.copy(self._tune_config.search_alg),
+                scheduler=copy.copy(self._tune_config.scheduler),
+            )
+            if self._resume
+            else self._tune_config
+        )
+        path = os.path.join(str(self._run_config.storage_path), name)
+        if self._resume is None and is_search(path):
+            raise FileExistsError(
+                f"{path!r} holds a search already; go on with it by Tuner.restore(path, trainable), or "
+                "give another RunConfig.name"
+            )
+        os.makedirs(path, exist_ok=True)
+        saved = self._pickled() if self._resume is None else None
+        experiment = make_experiment(self._trainable, self._space, tune_config, self._run_config, name)
+        if saved is not None:
+            _write(os.path.join(path, TUNER_FILE), saved)
+        controller = TuneController(experiment, ActorBackend())
+        if self._resume is not None:
+            controller.restore(**self._resume)
+        trials = controller.run()
+        self._grid = ResultGrid(
+            trials, path, experiment.metric or experiment.scheduler.metric, experiment.mode or experiment.scheduler.mode
+        )
+        return self._grid
+
+    def get_results(self) -> ResultGrid:
+        """What `fit` returned; of a restored search, what it has so far.
+
+        Raises
+        ------
+        RuntimeError
+            `fit` was not called.
+        """
+        if self._grid is None and self._resume is not None:
+            path = os.path.join(str(self._run_config.storage_path), str(self._run_config.name))
+            return ResultGrid.from_path(path, self._tune_config.metric, self._tune_config.mode)
+        if self._grid is None:
+            raise RuntimeError("there are no results before Tuner.fit()")
+        return self._grid
+
+    @classmethod
+    def can_restore(cls, path: str | os.PathLike[str]) -> bool:
+        """Whether `restore` finds a search in that folder."""
+        return all(os.path.exists(os.path.join(path, file)) for file in (TUNER_FILE, JOURNAL_FILE))
+
+    @classmethod
+    def restore(
+        cls,
+        path: str | os.PathLike[str],
+        trainable: Any,
+        resume_unfinished: bool = True,
+        resume_errored: bool = False,
+        restart_errored: bool = False,
+        param_space: Mapping[str, Any] | None = None,
+    ) -> Tuner:
+        """A search that was interrupted or killed; `fit` goes on with it.
+
+        Parameters
+        ----------
+        path
+            Its folder; it may have been moved.
+        trainable
+            The same as before.
+        resume_unfinished
+            True: trials that had not ended go on from their latest checkpoints (or from the start).
+        resume_errored, restart_errored
+            Failed trials go on from their latest checkpoints; or start from the beginning.
+        param_space
+            The same as before, when it held objects that cannot be pickled or references, which do not survive.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no search in that folder.
+        """
+        folder = os.path.abspath(os.path.expanduser(os.fspath(path)))
+        if not cls.can_restore(folder):
+            raise FileNotFoundError(f"{folder!r} holds no {TUNER_FILE} and {JOURNAL_FILE}: it is no folder of a search")
+        with open(os.path.join(folder, TUNER_FILE), "rb") as file:
+            stored = pickle.load(file)
+        if stored["space"] is None and param_space is None:
+            raise ValueError("the search's param_space could not be stored; give it to restore()")
+        run_config = replace(stored["run_config"], name=os.path.basename(folder), storage_path=os.path.dirname(folder))
+        tuner = cls(
+            trainable,
+            param_space=param_space if param_space is not None else stored["space"],
+            tune_config=stored["tune_config"],
+            run_config=run_config,
+        )
+        tuner._resume = {"unfinished": resume_unfinished, "errored": resume_errored, "restart": restart_errored}
+        return tuner
+
+    def _pickled(self) -> bytes:
+        import cloudpickle
+
+        stored: dict[str, Any] = {
+            "space": dict(self._space),
+            "tune_config": self._tune_config,
+            "run_config": self._run_config,
+        }
+        try:
+            return cloudpickle.dumps(stored)
+        except Exception:
+            # A reporter that writes to an open file, a space with references: what restore() can do without.
+            stored["run_config"] = replace(self._run_config, progress_reporter=None)
+        try:
+            return cloudpickle.dumps(stored)
+        except Exception:
+            stored["space"] = None
+            return cloudpickle.dumps(stored)
+
+    def __repr__(self) -> str:
+        return f"Tuner({name_of(self._trainable)}, {self._tune_config.num_samples} sample(s) of {self._space})"
+
+
+def _write(path: str, data: bytes) -> None:
+    with open(f"{path}.partial", "wb") as file:
+        file.write(data)
+    os.replace(f"{path}.partial", path)
