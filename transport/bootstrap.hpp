@@ -12,7 +12,8 @@
 
 namespace trireme::transport {
 
-/// How ranks find each other once, at the start: nothing (single), PMIx, or an MPI communicator handed in.
+/// How ranks find each other once, at the start: nothing (single), a socket (local), PMIx, or an MPI communicator
+/// handed in.
 ///
 /// Threading: one owner; the calls are collective and block.
 /// Errors:    a Result that names the launcher and what to check.
@@ -22,7 +23,7 @@ namespace trireme::transport {
 class Bootstrap {
  public:
   virtual ~Bootstrap() = default;
-  virtual std::string_view name() const = 0;  ///< "single", "pmix", "mpi"
+  virtual std::string_view name() const = 0;  ///< "single", "local", "pmix", "mpi"
   virtual Rank rank() const = 0;
   virtual std::uint32_t size() const = 0;
   /// Names the job step for every rank alike, and differs between concurrent steps (used in file names and checks).
@@ -36,8 +37,26 @@ class Bootstrap {
 std::unique_ptr<Bootstrap> bootstrap_single();
 /// Through libpmix: under mpirun and `srun --mpi=pmix`.
 Result<std::unique_ptr<Bootstrap>> bootstrap_pmix();
-/// PMIx when the environment shows a PMIx launcher (PMIX_RANK), single otherwise; clear error when a launcher is
-/// there but does not offer PMIx (srun without --mpi=pmix with more than one task: says which flag to add).
+
+/// Ranks that a parent process starts on one machine: tests and `Cluster` helpers, no launcher.
+struct LocalOptions {
+  Rank rank = 0;
+  std::uint32_t size = 1;
+  /// Of a Unix-domain socket, in a folder of the user's own (0700), or an abstract name that starts with '@'. Rank 0
+  /// makes it and removes it once all have come.
+  std::string socket;
+  /// For the others to come, and for each exchange.
+  std::int64_t timeout_ns = 60'000'000'000;
+};
+/// Rank 0 listens, the others connect, in any order of start. At the deadline rank 0's error names the ranks that did
+/// not come, and those that did get the same text. A process that is no rank of the cluster is sent away.
+Result<std::unique_ptr<Bootstrap>> bootstrap_local(LocalOptions options);
+/// TRIREME_LOCAL_RANK, TRIREME_LOCAL_SIZE, TRIREME_LOCAL_SOCKET, and TRIREME_LOCAL_TIMEOUT_S (60).
+Result<LocalOptions> local_options_from_environment();
+
+/// What the environment says: local when TRIREME_LOCAL_RANK is set, else PMIx under a PMIx launcher (PMIX_RANK), else
+/// single; clear error when a launcher is there but does not offer PMIx (srun without --mpi=pmix with more than one
+/// task: says which flag to add).
 Result<std::unique_ptr<Bootstrap>> bootstrap_detect();
 
 /// What every rank tells every other at the start.

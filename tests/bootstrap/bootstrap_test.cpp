@@ -14,7 +14,8 @@ namespace {
 class LauncherEnvironment {
  public:
   explicit LauncherEnvironment(std::initializer_list<std::pair<const char*, const char*>> set) {
-    for (const char* name : {"PMIX_RANK", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "PMI_SIZE"}) {
+    for (const char* name : {"PMIX_RANK", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "PMI_SIZE", "TRIREME_LOCAL_RANK",
+                             "TRIREME_LOCAL_SIZE", "TRIREME_LOCAL_SOCKET", "TRIREME_LOCAL_TIMEOUT_S"}) {
       const char* value = std::getenv(name);
       former_.emplace_back(name, value == nullptr ? "" : value);
       unsetenv(name);
@@ -82,4 +83,32 @@ TEST_CASE("a PMIx variable without a PMIx server is an error, not a hang") {
   REQUIRE_FALSE(detected.ok());
   CHECK(detected.error().code == Errc::unavailable);
   CHECK(detected.error().message.find("PMIx_Init") != std::string::npos);
+}
+
+TEST_CASE("a local cluster comes before any launcher") {
+  const LauncherEnvironment environment({{"PMIX_RANK", "0"},
+                                         {"TRIREME_LOCAL_RANK", "0"},
+                                         {"TRIREME_LOCAL_SIZE", "1"},
+                                         {"TRIREME_LOCAL_SOCKET", "@trireme-bootstrap-test"}});
+  auto detected = bootstrap_detect();
+  REQUIRE_MESSAGE(detected.ok(), (detected.ok() ? std::string() : detected.error().message));
+  CHECK(detected.value()->name() == "local");
+  CHECK(detected.value()->size() == 1);
+}
+
+TEST_CASE("a local cluster whose variables make no sense is an error that names the variable") {
+  const auto refused = [](std::initializer_list<std::pair<const char*, const char*>> set) {
+    const LauncherEnvironment environment(set);
+    auto detected = bootstrap_detect();
+    REQUIRE_FALSE(detected.ok());
+    CHECK(detected.error().code == Errc::invalid_argument);
+    return detected.error().message;
+  };
+  CHECK(refused({{"TRIREME_LOCAL_RANK", "0"}}).find("TRIREME_LOCAL_SIZE is not set") != std::string::npos);
+  CHECK(refused({{"TRIREME_LOCAL_RANK", "one"}, {"TRIREME_LOCAL_SIZE", "2"}}).find("TRIREME_LOCAL_RANK is \"one\"") !=
+        std::string::npos);
+  CHECK(refused({{"TRIREME_LOCAL_RANK", "1"}, {"TRIREME_LOCAL_SIZE", "2"}}).find("TRIREME_LOCAL_SOCKET is not set") !=
+        std::string::npos);
+  CHECK(refused({{"TRIREME_LOCAL_RANK", "2"}, {"TRIREME_LOCAL_SIZE", "2"}, {"TRIREME_LOCAL_SOCKET", "@x"}})
+            .find("rank 2 of 2") != std::string::npos);
 }
