@@ -6,6 +6,7 @@ from trireme.train._checkpoint import Checkpoint
 from trireme.train._config import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, SyncConfig
 from trireme.train._errors import TrainingFailedError
 from trireme.train._functions import get_checkpoint, get_context, get_dataset_shard, report
+from trireme.train._parallel import DataParallel
 from trireme.train._result import Result
 from trireme.train._session import CheckpointUploadMode, TrainContext
 from trireme.train._shards import DataConfig, DataShard
@@ -18,6 +19,7 @@ __all__ = [
     "CheckpointUploadMode",
     "CollectiveConfig",
     "DataConfig",
+    "DataParallel",
     "DataParallelTrainer",
     "DataShard",
     "FailureConfig",

@@ -43,9 +43,12 @@ class CollectiveConfig(BackendConfig):
     ----------
     backend
         Of the group, as in ``init_collective_group``.
+    fixed_order
+        Reductions combine the workers in the order of their ranks: the same bits in every run with as many workers.
     """
 
     backend: str = "auto"
+    fixed_order: bool = True
 
     def rendezvous(self, facts: list[WorkerFacts], run_id: str) -> str:
         """The name of the group."""
