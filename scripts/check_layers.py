@@ -33,6 +33,10 @@ def problem(path: Path, quoted: bool, target: str, root: Path) -> str | None:
     head = target.split("/")[0]
     if ".." in target.split("/"):
         return "goes through '..'; write it from the top of the repository"
+    if target.startswith("trireme/ml/"):
+        if source in LAYERS and source not in ("ml", "python"):
+            return f"{source} is below ml, whose public header this is"
+        return None
     if head == "trireme" and "/" in target:
         if source in LAYERS and "core" != source and "core" not in BELOW[source]:
             return f"{source} is below core, whose public header this is"
@@ -99,6 +103,9 @@ def self_test() -> None:
         ("examples/a.cpp", '"core/b.hpp"', True),
         ("ml/a.cpp", '"core/b.hpp"', False),
         ("ml/a.cpp", '"python/b.hpp"', True),
+        ("ml/a.cpp", '"trireme/ml/b.hpp"', False),
+        ("core/a.cpp", "<trireme/ml/b.hpp>", True),
+        ("examples/a.cpp", "<trireme/ml/b.hpp>", False),
         ("tests/a.cpp", '"scheduler/b.hpp"', False),
     ]
     for file, include, refused in cases:

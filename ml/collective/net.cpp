@@ -1,0 +1,323 @@
+#include "ml/collective/net.hpp"
+
+#include <fmt/format.h>
+#include <poll.h>
+
+#include <algorithm>
+#include <cstring>
+#include <random>
+
+#include "base/log.hpp"
+
+namespace trireme::ml {
+namespace {
+
+constexpr unsigned kMessageId = 1;
+constexpr Nanos kReleaseMax = kSecond;  // for UCX to give back what it holds once its endpoints are closed by force
+
+std::uint64_t draw_token() {
+  std::random_device random;
+  return std::uint64_t{random()} << 32U | random();
+}
+
+}  // namespace
+
+Net::Net(std::uint32_t self, std::uint32_t size, Mailbox& mailbox, std::unique_ptr<transport::ucx::Worker> worker)
+    : self_(self), token_(draw_token()), mailbox_(mailbox), worker_(std::move(worker)), peers_(size) {}
+
+Result<std::unique_ptr<Net>> Net::create(std::uint32_t self, std::uint32_t size, Mailbox& mailbox) {
+  auto worker = transport::ucx::Worker::create(size);
+  if (!worker) return worker.error();
+  std::unique_ptr<Net> made(new Net(self, size, mailbox, std::move(*worker)));
+  if (auto status = made->listen(); !status.ok()) return status.error();
+  return made;
+}
+
+Net::~Net() {
+  abort();
+  for (auto* request : closing_)
+    if (request != nullptr) ucp_request_free(request);
+}
+
+Status Net::listen() {
+  ucp_am_handler_param_t param{};
+  param.field_mask = UCP_AM_HANDLER_PARAM_FIELD_ID | UCP_AM_HANDLER_PARAM_FIELD_FLAGS | UCP_AM_HANDLER_PARAM_FIELD_CB |
+                     UCP_AM_HANDLER_PARAM_FIELD_ARG;
+  param.id = kMessageId;
+  param.flags = UCP_AM_FLAG_WHOLE_MSG;
+  param.cb = &Net::on_message;
+  param.arg = this;
+  if (auto status = ucp_worker_set_am_recv_handler(worker_->handle(), &param); status != UCS_OK)
+    return transport::ucx::ucx_error(Errc::unavailable, "registering a message handler", status);
+  return {};
+}
+
+Bytes Net::address() const {
+  Bytes out;
+  Writer writer(out);
+  writer.put(token_);
+  writer.blob(worker_->address());
+  return out;
+}
+
+Status Net::add(std::uint32_t member, BytesView bytes) {
+  Reader reader(bytes);
+  auto peer = std::make_unique<Peer>();
+  peer->net = this;
+  peer->member = member;
+  peer->token = reader.get<std::uint64_t>();
+  const auto address = reader.blob();
+  if (!reader.done() || address.empty())
+    return make_error(Errc::malformed, fmt::format("member {} gave no UCX address of this build", member));
+  peer->address.assign(address.begin(), address.end());
+  peers_[member] = std::move(peer);
+  return {};
+}
+
+bool Net::connect(Peer& peer) {
+  if (peer.failed || aborted_) return false;
+  if (peer.endpoint != nullptr) return true;
+  ucp_ep_params_t params{};
+  params.field_mask =
+      UCP_EP_PARAM_FIELD_REMOTE_ADDRESS | UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE | UCP_EP_PARAM_FIELD_ERR_HANDLER;
+  params.address = reinterpret_cast<const ucp_address_t*>(peer.address.data());
+  params.err_mode = UCP_ERR_HANDLING_MODE_PEER;
+  params.err_handler.cb = &Net::on_endpoint_error;
+  params.err_handler.arg = &peer;
+  const auto status = ucp_ep_create(worker_->handle(), &params, &peer.endpoint);
+  if (status == UCS_OK) return true;
+  peer.endpoint = nullptr;
+  fail(peer, fmt::format("UCX cannot connect: {}", ucs_status_string(status)));
+  return false;
+}
+
+void Net::on_endpoint_error(void* argument, ucp_ep_h endpoint, ucs_status_t status) {
+  auto& peer = *static_cast<Peer*>(argument);
+  if (peer.endpoint == endpoint)
+    peer.net->fail(peer, fmt::format("its UCX connection broke ({})", ucs_status_string(status)));
+}
+
+void Net::fail(Peer& peer, std::string why) {
+  if (std::exchange(peer.failed, true)) return;
+  peer.why = std::move(why);
+  failed_.push_back(&peer);
+}
+
+void Net::close(Peer& peer, bool force) {
+  if (peer.endpoint == nullptr) return;
+  ucp_request_param_t param{};
+  param.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS;
+  if (force) param.flags = UCP_EP_CLOSE_FLAG_FORCE;
+  void* request = ucp_ep_close_nbx(std::exchange(peer.endpoint, nullptr), &param);
+  if (UCS_PTR_IS_PTR(request)) closing_.push_back(request);
+}
+
+void Net::send(const MessagePtr& message) { transmit(*peers_[message->peer], Kind::data, message, message->key); }
+
+void Net::expect(std::uint32_t member) { connect(*peers_[member]); }
+
+void Net::transmit(Peer& peer, Kind kind, MessagePtr message, Key key) {
+  if (!connect(peer)) return;
+  const void* data = message ? message->data : nullptr;
+  const std::size_t bytes = message ? message->bytes : 0;
+  auto sending = std::make_unique<Sending>(Sending{this, {peer.token, self_, kind, key, bytes}, std::move(message)});
+  ucp_request_param_t param{};
+  param.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
+  param.cb.send = &Net::on_sent;
+  param.user_data = sending.get();
+  void* request = ucp_am_send_nbx(peer.endpoint, kMessageId, &sending->head, sizeof sending->head, data, bytes, &param);
+  if (UCS_PTR_IS_PTR(request)) {
+    ++in_flight_;
+    sending.release();  // on_sent() deletes it
+  } else if (request != nullptr) {
+    fail(peer, fmt::format("UCX cannot send to it: {}", ucs_status_string(UCS_PTR_STATUS(request))));
+  } else if (sending->message) {
+    finished_.push_back(std::move(sending->message));
+  }
+}
+
+void Net::on_sent(void* request, ucs_status_t status, void* argument) {
+  std::unique_ptr<Sending> sending(static_cast<Sending*>(argument));
+  ucp_request_free(request);
+  --sending->net->in_flight_;
+  // A failed one is not finished: the endpoint's error follows and ends the group.
+  if (status == UCS_OK && sending->message) sending->net->finished_.push_back(std::move(sending->message));
+}
+
+ucs_status_t Net::on_message(void* argument, const void* header, std::size_t header_bytes, void* data,
+                             std::size_t bytes, const ucp_am_recv_param_t* param) {
+  Net& net = *static_cast<Net*>(argument);
+  Head head;
+  if (header_bytes != sizeof head) return UCS_OK;
+  std::memcpy(&head, header, sizeof head);
+  if (head.token != net.token_ || head.from >= net.peers_.size() || !net.peers_[head.from] || net.aborted_)
+    return UCS_OK;
+  net.delivered_ = true;
+  Peer& peer = *net.peers_[head.from];
+  if (head.kind == Kind::broken) {
+    peer.knows = true;
+    net.on_broken(Breakage::unpack(static_cast<std::uint32_t>(head.key)));
+    return UCS_OK;
+  }
+  if (head.kind == Kind::leave || head.kind == Kind::hello) {
+    (head.kind == Kind::leave ? peer.left : peer.greeted) = true;
+    return UCS_OK;
+  }
+  if (head.bytes != bytes) return UCS_OK;
+  if ((param->recv_attr & UCP_AM_RECV_ATTR_FLAG_RNDV) != 0) {
+    net.rendezvous_.push_back({head.from, head.key, bytes, data});
+    return UCS_INPROGRESS;
+  }
+  if (auto message = net.mailbox_.take_posted(head.from, head.key, bytes)) {
+    if (bytes != 0) std::memcpy(message->data, data, bytes);
+    net.finished_.push_back(std::move(message));
+    return UCS_OK;
+  }
+  Arrival arrival;
+  arrival.bytes = bytes;
+  arrival.copy.assign(static_cast<std::byte*>(data), static_cast<std::byte*>(data) + bytes);
+  arrival.complete = true;
+  net.mailbox_.keep(head.from, head.key, std::move(arrival));
+  return UCS_OK;
+}
+
+void Net::fetch(void* descriptor, MessagePtr message) {
+  if (!message) {
+    ucp_am_data_release(worker_->handle(), descriptor);
+    return;
+  }
+  auto fetching = std::make_unique<Fetching>(Fetching{this, std::move(message), UCS_OK});
+  ucp_request_param_t param{};
+  param.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
+  param.cb.recv_am = &Net::on_fetched;
+  param.user_data = fetching.get();
+  void* request =
+      ucp_am_recv_data_nbx(worker_->handle(), descriptor, fetching->message->data, fetching->message->bytes, &param);
+  if (UCS_PTR_IS_PTR(request)) {
+    ++in_flight_;
+    fetching.release();  // on_fetched() deletes it
+  } else if (request == nullptr) {
+    finished_.push_back(std::move(fetching->message));
+  }
+}
+
+void Net::on_fetched(void* request, ucs_status_t status, std::size_t, void* argument) {
+  std::unique_ptr<Fetching> fetching(static_cast<Fetching*>(argument));
+  ucp_request_free(request);
+  --fetching->net->in_flight_;
+  if (status == UCS_OK) fetching->net->finished_.push_back(std::move(fetching->message));
+}
+
+bool Net::progress() {
+  if (aborted_) return false;
+  delivered_ = false;
+  bool moved = worker_->progress() != 0;
+  moved |= delivered_ || !finished_.empty();
+  settle();
+  return moved;
+}
+
+void Net::settle() {
+  for (const auto& arrived : std::exchange(rendezvous_, {})) {
+    if (auto message = mailbox_.take_posted(arrived.from, arrived.key, arrived.bytes)) {
+      fetch(arrived.descriptor, std::move(message));
+      continue;
+    }
+    Arrival arrival;
+    arrival.bytes = arrived.bytes;
+    arrival.fetch = [this, descriptor = arrived.descriptor](MessagePtr message) {
+      fetch(descriptor, std::move(message));
+    };
+    mailbox_.keep(arrived.from, arrived.key, std::move(arrival));
+  }
+  while (!finished_.empty())
+    for (const auto& message : std::exchange(finished_, {})) message->finish();
+  for (Peer* peer : std::exchange(failed_, {})) {
+    close(*peer, true);
+    if (on_lost) on_lost(peer->member, peer->why);
+  }
+}
+
+bool Net::arm() {
+  if (aborted_) return true;
+  return finished_.empty() && failed_.empty() && rendezvous_.empty() && worker_->arm();
+}
+
+void Net::spread(Breakage breakage, Nanos grace) {
+  if (aborted_) return;
+  const bool dead = breakage.cause == Breakage::Cause::died || breakage.cause == Breakage::Cause::unreachable;
+  const auto listens = [&](const std::unique_ptr<Peer>& peer) {
+    return peer && !peer->failed && !peer->left && !(dead && peer->member == breakage.member);
+  };
+  for (const auto& peer : peers_)
+    if (listens(peer)) transmit(*peer, Kind::broken, nullptr, breakage.pack());
+  const auto waits = [&] {
+    return std::any_of(peers_.begin(), peers_.end(), [&](const auto& peer) { return listens(peer) && !peer->knows; });
+  };
+  progress_until([&] { return !waits(); }, SystemClock::read() + grace);
+}
+
+bool Net::progress_until(Condition reached, Nanos until) {
+  while (!reached()) {
+    const Nanos left = until - SystemClock::read();
+    if (left <= 0) return false;
+    if (progress() || !arm()) continue;
+    pollfd event{worker_->event_fd(), POLLIN, 0};
+    ::poll(&event, 1, static_cast<int>(std::min<Nanos>(left, kSecond) / kMillisecond + 1));
+  }
+  return true;
+}
+
+Status Net::greet(std::span<const std::uint32_t> members, Nanos timeout) {
+  for (const auto member : members) transmit(*peers_[member], Kind::hello, nullptr, 0);
+  const Peer* waited = nullptr;
+  const auto met = [&] {
+    for (const auto member : members) {
+      waited = peers_[member].get();
+      if (waited->failed || !waited->greeted) return waited->failed;
+    }
+    return in_flight_ == 0;
+  };
+  const Nanos now = SystemClock::read();
+  const bool ended = progress_until(met, timeout > kForever - now ? kForever : now + timeout);
+  if (!ended || (waited != nullptr && waited->failed))
+    return make_error(ended ? Errc::peer_lost : Errc::timeout,
+                      fmt::format("no UCX connection with member {}: {}", waited->member,
+                                  ended ? waited->why : "it did not answer in time"));
+  return {};
+}
+
+void Net::abort() {
+  if (std::exchange(aborted_, true)) return;
+  on_lost = nullptr;
+  for (const auto& arrived : std::exchange(rendezvous_, {})) ucp_am_data_release(worker_->handle(), arrived.descriptor);
+  for (const auto& peer : peers_)
+    if (peer) close(*peer, true);
+  const auto held = [this] {
+    for (auto*& request : closing_)
+      if (request != nullptr && ucp_request_check_status(request) != UCS_INPROGRESS)
+        ucp_request_free(std::exchange(request, nullptr));
+    std::erase(closing_, nullptr);
+    return !closing_.empty() || in_flight_ != 0;
+  };
+  const Nanos until = SystemClock::read() + kReleaseMax;
+  while (held() && SystemClock::read() < until) worker_->progress();
+  if (held()) TRIREME_LOG(warning, "UCX did not give back {} transfers of a broken group", in_flight_);
+  finished_.clear();
+  failed_.clear();
+}
+
+void Net::leave(Nanos grace) {
+  if (aborted_) return;
+  for (const auto& peer : peers_)
+    if (peer && peer->endpoint != nullptr && !peer->failed) transmit(*peer, Kind::leave, nullptr, 0);
+  const auto waits = [this] {
+    return std::any_of(peers_.begin(), peers_.end(), [](const auto& peer) {
+      return peer && peer->endpoint != nullptr && !peer->failed && !peer->left;
+    });
+  };
+  on_lost = nullptr;
+  progress_until([&] { return !waits() && in_flight_ == 0; }, SystemClock::read() + grace);
+}
+
+}  // namespace trireme::ml
