@@ -21,13 +21,14 @@ from typing import Any
 from trireme import _session
 
 CAPACITY = 1024  # records a process keeps; older ones are overwritten
+NAME_BYTES = 112  # of longer names the end is kept
 STACK_SIGNAL = signal.SIGUSR2
 _COUNT = struct.Struct("=Q")
 _HEADER_BYTES = 64
 # begin, end (0: runs), number, token, kind, attempt, name, error
-_RECORD = struct.Struct("=ddQQII64s32s")
+_RECORD = struct.Struct(f"=ddQQII{NAME_BYTES}s32s")
 _END = struct.Struct("=d")
-_ERROR_OFFSET = struct.calcsize("=ddQQII64s")
+_ERROR_OFFSET = struct.calcsize(f"=ddQQII{NAME_BYTES}s")
 
 KINDS = ("NORMAL_TASK", "ACTOR_CREATION_TASK", "ACTOR_TASK")
 TASK, CREATION, CALL = range(3)
@@ -74,7 +75,7 @@ class Recorder:
         number = self._count
         self._count = number + 1
         offset = _HEADER_BYTES + number % CAPACITY * _RECORD.size
-        _RECORD.pack_into(self._memory, offset, time(), 0.0, number, token, kind, attempt, name.encode(), b"")
+        _RECORD.pack_into(self._memory, offset, time(), 0.0, number, token, kind, attempt, name.encode()[-NAME_BYTES:], b"")
         _COUNT.pack_into(self._memory, 0, number + 1)
         return number
 

@@ -88,6 +88,8 @@ def remove(folder: Path) -> None:
     """Remove this rank's folder; the workers that wrote there have ended or keep open files."""
     if os.environ.get(VARIABLE) == str(folder):
         del os.environ[VARIABLE]
+    if (metrics := sys.modules.get("trireme.util._metric_files")) is not None:
+        metrics.close()
     shutil.rmtree(folder, ignore_errors=True)
     try:
         folder.parent.rmdir()

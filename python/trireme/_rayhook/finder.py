@@ -39,7 +39,7 @@ class Finder(importlib.abc.MetaPathFinder):
             raise ModuleNotFoundError(
                 f"No module named {fullname!r}: Trireme has no counterpart of it{where}", name=fullname
             )
-        return importlib.machinery.ModuleSpec(fullname, _AliasLoader(ours), is_package=True)
+        return importlib.machinery.ModuleSpec(fullname, _AliasLoader(fullname, ours), is_package=True)
 
 
 def _exists(name: str) -> bool:
@@ -89,7 +89,8 @@ class _Ray(ModuleType):
 class _AliasLoader(importlib.abc.Loader):
     """Gives a module of Trireme a second name."""
 
-    def __init__(self, ours: str) -> None:
+    def __init__(self, alias: str, ours: str) -> None:
+        self._alias = alias
         self._ours = ours
         self._spec: importlib.machinery.ModuleSpec | None = None
 
@@ -101,6 +102,13 @@ class _AliasLoader(importlib.abc.Loader):
     def exec_module(self, module: ModuleType) -> None:
         # The import system has put the alias' spec into the module; its own says where its submodules and relatives are.
         module.__spec__ = self._spec
+        # Submodules that are loaded get their second name here: importing them by it would bind them in the package, in
+        # place of a function that has the same name (util.placement_group).
+        for name, loaded in list(sys.modules.items()):
+            if name.startswith(f"{self._ours}."):
+                alias = self._alias + name[len(self._ours) :]
+                if names.ours(alias) == name:
+                    sys.modules.setdefault(alias, loaded)
 
 
 def installed() -> bool:

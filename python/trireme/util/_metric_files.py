@@ -136,6 +136,15 @@ def writer() -> Writer:
         return _writer
 
 
+def close() -> None:
+    """Close this process's file: the session is over."""
+    global _writer
+    with _writer_lock:
+        if _writer is not None:
+            _writer.close()
+            _writer = None
+
+
 def read_folder(folder: Path) -> list[Sample]:
     """Read the files of all processes of the session in `folder`."""
     samples: list[Sample] = []

@@ -22,14 +22,15 @@ from trireme._session import socket_path
 class _Debugger(pdb.Pdb):
     """pdb over a connection. The connection closes when the program goes on."""
 
-    def __init__(self, stream: Any, close: Any) -> None:
-        super().__init__(stdin=stream, stdout=stream)
+    def __init__(self, source: Any, out: Any, close: Any) -> None:
+        super().__init__(stdin=source, stdout=out, nosigint=True, readrc=False)
         self.use_rawinput = False
         self.prompt = "(trireme pdb) "
         self._close = close
 
     def do_continue(self, arg: str) -> Any:
-        self._close()
+        if not self.breaks:
+            self._close()
         return super().do_continue(arg)
 
     do_c = do_cont = do_continue
@@ -62,14 +63,18 @@ def _attach(title: str) -> _Debugger:
         listener.close()
         path.unlink(missing_ok=True)
         path.with_suffix(".txt").unlink(missing_ok=True)
-    stream = connection.makefile("rw", buffering=1, encoding="utf-8", errors="replace")
+    # Two files: one for both directions forgets what it has read ahead when it writes.
+    source = connection.makefile("r", encoding="utf-8", errors="replace")
+    out = connection.makefile("w", buffering=1, encoding="utf-8")
 
     def close() -> None:
         with contextlib.suppress(OSError):
-            stream.flush()
+            out.flush()
             connection.shutdown(socket.SHUT_RDWR)
+        for file in (source, out, connection):
+            file.close()
 
-    return _Debugger(stream, close)
+    return _Debugger(source, out, close)
 
 
 def set_trace(frame: FrameType | None = None) -> None:

@@ -135,7 +135,7 @@ class Pool:
             outcomes = [(False, error)] * max(1, len(chunk.calls))
         died = isinstance(error, trireme.exceptions.RayActorError)
         if died or (self._max_chunks is not None and member.chunks >= self._max_chunks):
-            member = self._replace(member)
+            member = self._replace(member, died)
         with self._lock:
             self._running -= 1
             following = self._waiting.popleft() if self._waiting and not self._terminated else None
@@ -148,8 +148,9 @@ class Pool:
         chunk.deliver(chunk.part, outcomes)
         self._end_when_closed()
 
-    def _replace(self, member: _Member) -> _Member:
-        trireme.kill(member.actor)
+    def _replace(self, member: _Member, died: bool) -> _Member:
+        if not died:
+            trireme.kill(member.actor)
         with self._lock:
             self._all.discard(member)
             if self._terminated:
