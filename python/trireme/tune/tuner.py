@@ -47,7 +47,7 @@ class Tuner:
         self._trainable = trainable
         self._space = param_space if param_space is not None else {}
         self._tune_config = tune_config or TuneConfig()
-        self._run_config = run_config or getattr(trainable, "run_config", None) or RunConfig()
+        self._run_config = run_config or _run_config_of(trainable)
         self._resume: dict[str, bool] | None = None
         self._grid: ResultGrid | None = None
 
@@ -190,6 +190,12 @@ class Tuner:
 
     def __repr__(self) -> str:
         return f"Tuner({name_of(self._trainable)}, {self._tune_config.num_samples} sample(s) of {self._space})"
+
+
+def _run_config_of(trainable: Any) -> RunConfig:
+    """A trainer's own, without its callbacks, which are of another kind."""
+    own = getattr(trainable, "run_config", None)
+    return replace(own, callbacks=None) if isinstance(own, RunConfig) else RunConfig()
 
 
 def _write(path: str, data: bytes) -> None:
