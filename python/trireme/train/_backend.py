@@ -45,10 +45,13 @@ class CollectiveConfig(BackendConfig):
         Of the group, as in ``init_collective_group``.
     fixed_order
         Reductions combine the workers in the order of their ranks: the same bits in every run with as many workers.
+    timeout_s
+        Seconds until a collective, and meeting the others, fails.
     """
 
     backend: str = "auto"
     fixed_order: bool = True
+    timeout_s: float = 1800
 
     def rendezvous(self, facts: list[WorkerFacts], run_id: str) -> str:
         """The name of the group."""
@@ -62,7 +65,12 @@ class CollectiveConfig(BackendConfig):
         from trireme.util import collective
 
         collective.init_collective_group(
-            session.place.world_size, session.place.world_rank, backend=self.backend, group_name=meeting
+            session.place.world_size,
+            session.place.world_rank,
+            backend=self.backend,
+            group_name=meeting,
+            timeout=self.timeout_s,
+            fixed_order=self.fixed_order,
         )
         session.state["group"] = meeting
 
