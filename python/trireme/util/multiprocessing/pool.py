@@ -86,7 +86,7 @@ class Pool:
         self._actor_class = actor_class.options(**ray_remote_args) if ray_remote_args else actor_class
         self._lock = threading.Lock()
         self._waiting: collections.deque[_Chunk] = collections.deque()
-        self._running = 0
+        self._running: dict[_Member, _Chunk] = {}
         self._closed = False
         self._terminated = False
         self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -115,7 +115,7 @@ class Pool:
                 self._waiting.append(chunk)
                 return
             member = self._idle.popleft()
-            self._running += 1
+            self._running[member] = chunk
         self._start(member, chunk)
 
     def _start(self, member: _Member, chunk: _Chunk) -> None:
@@ -128,6 +128,9 @@ class Pool:
         future.add_done_callback(lambda done: self._events.put((self._finish, member, chunk, done, None)))
 
     def _finish(self, member: _Member, chunk: _Chunk, future: Any, error: BaseException | None) -> None:
+        with self._lock:
+            if self._running.pop(member, None) is None:
+                return  # terminated meanwhile, and the caller was told
         error = error or future.exception()
         if error is None:
             outcomes = future.result()
@@ -137,10 +140,9 @@ class Pool:
         if died or (self._max_chunks is not None and member.chunks >= self._max_chunks):
             member = self._replace(member, died)
         with self._lock:
-            self._running -= 1
             following = self._waiting.popleft() if self._waiting and not self._terminated else None
             if following is not None:
-                self._running += 1
+                self._running[member] = following
             else:
                 self._idle.append(member)
         if following is not None:
@@ -263,12 +265,14 @@ class Pool:
         """End the processes at once; results that are not there yet fail."""
         with self._lock:
             self._closed = self._terminated = True
-            waiting, self._waiting = list(self._waiting), collections.deque()
+            unfinished = [*self._running.values(), *self._waiting]
+            self._running.clear()
+            self._waiting.clear()
             members, self._all = self._all, set()
         for member in members:
-            trireme.kill(member.actor)  # calls in progress fail, and `_finish` sees it
-        error = RuntimeError("the pool was terminated before this call ran")
-        for chunk in waiting:
+            trireme.kill(member.actor)
+        error = RuntimeError("the pool was terminated before this call ended")
+        for chunk in unfinished:
             self._events.put((chunk.deliver, chunk.part, [(False, error)] * max(1, len(chunk.calls))))
         self._events.put((self._end_when_closed,))
 
