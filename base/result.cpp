@@ -50,6 +50,8 @@ std::string_view to_string(Errc code) {
       return "worker lost";
     case Errc::io:
       return "input/output error";
+    case Errc::stream_end:
+      return "end of stream";
   }
   return "unknown";
 }

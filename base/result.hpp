@@ -35,6 +35,7 @@ enum class Errc : std::uint16_t {
   type_mismatch = 20,  ///< argument or result types differ from the registered ones
   worker_lost = 21,    ///< the rank that ran the task died and no retry is left
   io = 22,             ///< the operating system refused; the message carries errno's text
+  stream_end = 23,     ///< the task that yields has returned: there are no more values
 };
 
 std::string_view to_string(Errc code);

@@ -82,13 +82,17 @@ std::uint64_t parse_count(const std::string& what, const std::string& text) {
   return value * unit;
 }
 
-RuntimeOptions with_environment(RuntimeOptions options) {
+}  // namespace
+
+RuntimeOptions core::environment_options(RuntimeOptions options) {
   if (const char* threads = std::getenv("TRIREME_THREADS"); threads != nullptr && options.threads == 0)
     options.threads = static_cast<unsigned>(parse_count("TRIREME_THREADS", threads));
   if (const char* resources = std::getenv("TRIREME_RESOURCES"); resources != nullptr) add_resources(options, resources);
   if (const char* pin = std::getenv("TRIREME_PIN"); pin != nullptr && std::string(pin) == "0") options.pin = false;
   return options;
 }
+
+namespace {
 
 RuntimeOptions with_arguments(int& argc, char** argv, RuntimeOptions options) {
   int kept = 1;
@@ -129,7 +133,7 @@ Runtime::Runtime(RuntimeOptions options) : impl_(std::make_unique<Impl>()) {
     throw_start_error({Errc::already_exists, "this process has a Runtime already: end it before another is made"});
   auto bootstrap = transport::bootstrap_detect();
   if (!bootstrap) throw_start_error(bootstrap.error());
-  auto session = core::Session::start(**bootstrap, with_environment(std::move(options)));
+  auto session = core::Session::start(**bootstrap, core::environment_options(std::move(options)));
   if (!session) throw_start_error(session.error());
   impl_->session = std::move(*session);
   if (impl_->session->rank() == 0) return;

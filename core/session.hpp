@@ -15,6 +15,9 @@
 
 namespace trireme::core {
 
+/// The options with what the environment says where they leave it open (TRIREME_THREADS, TRIREME_RESOURCES, ...).
+RuntimeOptions environment_options(RuntimeOptions options);
+
 /// A rank at work: arena, transports, protocol, progress thread, compute threads, started and stopped in order.
 ///
 /// Threading: start, serve and stop by one thread.

@@ -96,6 +96,8 @@ class Api {
   virtual RefPtr find_actor(const std::string& name, const Check& interrupted) = 0;
   virtual void cancel(const RefPtr& ref, bool force, bool recursive) = 0;
   virtual std::int64_t actor_rank(const RefPtr& actor, const Check& interrupted) = 0;
+  /// How it failed, when it is known here that it did; never fetches the value.
+  virtual std::optional<detail::ErrorInfo> failure(const RefPtr& ref, const Check& interrupted) = 0;
   virtual ObjectId identify(const RefPtr& ref, const Check& interrupted) = 0;
   virtual void export_blob(BytesView key, BytesView blob) = 0;
   virtual Bytes imported(Rank rank, BytesView key, const Check& interrupted) = 0;

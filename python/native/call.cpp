@@ -16,6 +16,9 @@ using detail::Value;
 
 namespace {
 
+/// A packed value without data, buffers or references: see wire.hpp.
+constexpr std::size_t kPackedEmptyBytes = 16;
+
 Runner* the_runner = nullptr;
 
 detail::ErrorInfo no_runner() {
@@ -143,6 +146,9 @@ void CallText::encode(Writer& out) const {
   out.put(max_restarts);
   out.put(max_task_retries);
   out.put(cpus);
+  out.put(gpus);
+  out.varint(key);
+  out.id(stream);
 }
 
 CallText CallText::decode(Reader& in) {
@@ -168,6 +174,9 @@ CallText CallText::decode(Reader& in) {
   text.max_restarts = in.get<std::int32_t>();
   text.max_task_retries = in.get<std::int32_t>();
   text.cpus = in.get<double>();
+  text.gpus = in.get<double>();
+  text.key = in.varint();
+  text.stream = in.id();
   return text;
 }
 
@@ -175,6 +184,14 @@ CallBody& body_of(Invocation* invocation) {
   if (invocation->kind() == detail::CellKind::task)
     return *static_cast<Block<TaskBase>*>(static_cast<TaskBase*>(invocation));
   return *static_cast<Block<CallBase>*>(static_cast<CallBase*>(invocation));
+}
+
+CallBody* body_of_result(Cell* cell) {
+  if (cell->kind() != detail::CellKind::task && cell->kind() != detail::CellKind::call) return nullptr;
+  auto* invocation = static_cast<Invocation*>(cell);
+  const auto* entry = invocation->function;
+  if (entry != &task_entry && entry != &call_entry && entry != &create_entry) return nullptr;
+  return &body_of(invocation);
 }
 
 TaskBase* make_task(CallText text, std::vector<CellRef> refs) {
@@ -198,7 +215,11 @@ void complete(Invocation* invocation, std::vector<Value> results) {
     for (std::size_t i = 0; i < elements.size() && i < results.size(); ++i) elements[i]->complete(std::move(results[i]));
     return invocation->complete(Value{});
   }
-  invocation->complete(results.empty() ? Value{} : std::move(results.front()));
+  if (results.empty()) {
+    results.emplace_back();
+    results.back().bytes.resize(kPackedEmptyBytes);
+  }
+  invocation->complete(std::move(results.front()));
 }
 
 void complete_create(Invocation* create, detail::Object object) {

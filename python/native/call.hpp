@@ -23,13 +23,16 @@ struct CallText {
   std::string env;      ///< how to start such a worker, or the actor's
   std::uint32_t deps = 0;
   std::uint16_t returns = 1;
-  bool args_ref = false;   ///< large arguments are an object, the first reference
-  bool streaming = false;  ///< the reference behind the dependencies is the stream's
+  bool args_ref = false;  ///< large arguments are an object: the first reference, counted in `deps`
+  bool streaming = false;
   std::int32_t max_retries = 3;
   std::int32_t max_restarts = 0;      ///< actors
   std::int32_t max_task_retries = 0;  ///< actors
   double cpus = 1;
-  bool placed = false;  ///< holds resources of the rank while it runs
+  double gpus = 0;
+  bool placed = false;    ///< holds resources of the rank while it runs
+  std::uint64_t key = 0;  ///< names the call in the whole job; drawn by the rank that it comes from
+  ObjectId stream;        ///< where yielded values go: StreamTable of stream.owner
 
   void encode(Writer& out) const;
   /// Bad bytes make `in` bad.
@@ -44,12 +47,14 @@ struct CallBody {
 };
 
 CallBody& body_of(detail::Invocation* invocation);
+/// Null unless the cell is the result of a Python call made in this rank.
+CallBody* body_of_result(detail::Cell* cell);
 
 detail::TaskBase* make_task(CallText text, std::vector<detail::CellRef> refs);
 detail::CallBase* make_create(CallText text, std::vector<detail::CellRef> refs);
 detail::CallBase* make_call(CallText text, std::vector<detail::CellRef> refs);
 
-/// Completes the call's cells. Any thread; waiters run on it.
+/// Completes the call's cells, unless the call was cancelled before. Any thread; waiters run on it.
 void complete(detail::Invocation* invocation, std::vector<detail::Value> results);
 /// A creation: `object` is the actor's.
 void complete_create(detail::Invocation* create, detail::Object object);

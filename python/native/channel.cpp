@@ -171,7 +171,9 @@ BytesView WorkerEnd::receive() {
       if (in_.room_wanted()) tell_rank();
     }
     BytesView piece;
-    if (in_.look(piece) != RingState::ready) return {};
+    const auto state = in_.look(piece);
+    if (state == RingState::corrupt) corrupt_ = true;
+    if (state != RingState::ready) return {};
     popped_ = true;
     if (const auto frame = assembler_.add(piece); !frame.empty()) return frame;
   }

@@ -73,6 +73,8 @@ class WorkerEnd {
   BytesView receive();
   /// Until a frame may be there, the deadline (SystemClock) or a signal.
   void sleep(Nanos deadline);
+  /// The rank broke the ring; receive() and sleep() find nothing then.
+  bool corrupt() const { return corrupt_; }
   WorkerPage& page() const { return *page_; }
 
  private:
@@ -86,6 +88,7 @@ class WorkerEnd {
   transport::RingConsumer in_;
   Assembler assembler_;
   bool popped_ = false;
+  bool corrupt_ = false;
   Bytes scratch_;
 };
 

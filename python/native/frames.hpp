@@ -26,7 +26,8 @@ namespace trireme::python {
 enum class Frame : std::uint8_t {
   // rank to worker
   /// u64 token, i32 slot (tasks; else -1), WorkKind u8, v attempt, v returns, u8 flags (1 streaming, 2 args are the
-  /// first dep), blob meta, text name, blob args (packed), v deps, deps x value, refs (those of the first deps are 0).
+  /// first dep), v n, n x v device (GPUs it holds), blob meta, text name, blob args (packed), v deps, deps x value, refs
+  /// (those of the first deps are 0).
   work = 1,
   cancel,  ///< u64 token: the call is no longer wanted
   reply,
@@ -66,6 +67,8 @@ enum class Frame : std::uint8_t {
   stream_next,   ///< v handle of the stream, v handle for the item
   exit_actor,    ///< the process ends after the present call
   label,         ///< text: what its output is prefixed with
+  myself,        ///< v request: the actor that this process is. Reply: v handle, 0: it is none
+  failure,       ///< v request, v handle. Reply: u8 failed, then the error; never fetches the value
 };
 
 enum class WorkKind : std::uint8_t { task = 0, create = 1, call = 2 };

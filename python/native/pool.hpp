@@ -12,19 +12,12 @@
 
 #include "core/session.hpp"
 #include "python/native/call.hpp"
+#include "python/native/rank_api.hpp"
 #include "python/native/worker.hpp"
 
 namespace trireme::python {
 
 class Requests;
-
-/// A line that a worker wrote.
-struct LogLine {
-  int pid = 0;
-  int stream = 1;  ///< 1 stdout, 2 stderr
-  std::string label;
-  std::string text;
-};
 
 /// The worker processes of a rank: started from the template process, fed with tasks and actor calls through shared
 /// memory, watched, and replaced when they die.
@@ -35,12 +28,13 @@ struct LogLine {
 /// Actors: one process each; calls are sent on at once, the process keeps their order.
 ///
 /// Threading: Runner and SideQueue from any thread, Pollable under the rank's token. State is under one lock, which is
-///            never held while cells are completed or core is called.
+///            never held while cells are completed or core is called: what is to be done then is put aside (after()).
 /// Errors:    a worker's death becomes worker_lost or actor_died, with signal or status and its last lines of output.
 class Pool final : public Runner, public core::SideQueue, public scheduler::Pollable {
  public:
   struct Options {
     unsigned cpus = 1;
+    unsigned gpus = 0;
     int zygote_fd = -1;  ///< owned
     unsigned prestart = 0;
   };
@@ -52,7 +46,8 @@ class Pool final : public Runner, public core::SideQueue, public scheduler::Poll
   void run_task(detail::TaskBase* task) override;
   void run_create(detail::CallBase* create) override;
   void run_call(detail::CallBase* call, void* object) override;
-  /// Any thread: a task of this rank whose arguments are ready. Takes the queue's reference over: other ranks may get it.
+  /// Any thread: a task of this rank whose arguments are ready. Takes the queue's reference over: other ranks may get
+  /// it.
   void submit(detail::TaskBase* task);
 
   // SideQueue
@@ -67,20 +62,24 @@ class Pool final : public Runner, public core::SideQueue, public scheduler::Poll
   Nanos next_deadline() const override;
   std::vector<int> event_fds() const override { return {epoll_.get()}; }
 
-  /// Ends all workers. Under no lock; afterwards calls fail.
+  /// Ends all workers. Under no lock; afterwards calls fail. Blocks for a moment.
   void close();
   /// Blocks; empty when the pool is closed.
   std::vector<LogLine> next_logs();
-  /// Under the token. False when nothing here runs or waits for that result.
-  bool cancel(detail::Cell* result, bool force);
-  /// Under the token: an actor of this rank ends without restart (kill with no_restart) or is started again.
+  /// Any thread. What has that key here ends, or will as soon as it comes here.
+  void cancel(std::uint64_t key, bool force, bool recursive);
+  /// Any thread: the actor's process is killed, and started again if it may be.
   bool restart_actor(detail::LocalActor* actor);
+  /// Where to map the arena of this or another rank of the node; fd -1: it cannot be.
+  Located arena_of(Rank rank) const;
 
  private:
   friend class Requests;
+  friend struct ActorEnd;
   struct Queued {
     detail::CellRef call;
     bool exportable = false;  ///< holds the queue's reference too
+    std::uint32_t attempt = 0;
   };
   using Lock = std::unique_lock<std::mutex>;
 
@@ -89,33 +88,56 @@ class Pool final : public Runner, public core::SideQueue, public scheduler::Poll
   void dispatch();
   Worker* worker_for(const CallText& text);
   bool has_cpu() const;
-  void start_task(Worker& worker, detail::CellRef call);
+  void start_task(Worker& worker, Queued queued);
   void send_work(Worker& worker, InFlight& flight, std::vector<Packed> deps);
   void take_back(Worker& worker);
   void set_blocked(Worker& worker, bool blocked);
-  Worker* start_worker(std::string env_key, std::string env, ActorProcess* actor);
-  void flush_actor(ActorProcess& actor);
-  void start_actor(ActorProcess& actor);
+  void occupy(Worker& worker, const CallText& text);
+  void vacate(Worker& worker, const CallText& text);
+  bool was_cancelled(std::uint64_t key);
+  Worker* find(std::uint32_t index, std::uint64_t id) const;
   void after(std::function<void()> step) { after_.push_back(std::move(step)); }
+  void fail_later(detail::CellRef call, detail::ErrorInfo error, bool exportable = false);
   /// Runs what was put aside while the lock was held.
   void unlock_and_run(Lock& lock);
+  std::vector<int> take_gpus(double amount);
+  void give_gpus(const std::vector<int>& devices, double amount);
 
-  // Events (pool_events.cpp); under the token.
-  int look_at(Worker& worker);
-  void on_frame(Lock& lock, Worker& worker, BytesView frame);
-  void on_hello(Worker& worker);
-  void on_done(Lock& lock, Worker& worker, Reader& in);
-  void on_failed(Worker& worker, Reader& in);
-  void finished(Worker& worker, InFlight& flight);
-  void read_zygote();
+  /// Not with the lock held: the actor's last handle is gone, or it was killed.
+  void object_gone(ActorProcess& actor, bool killed);
+
+  // Actors (pool_actors.cpp); with the lock held.
+  void start_actor(ActorProcess& actor);
+  void flush_actor(ActorProcess& actor);
+  void send_create(Worker& worker);
+  void recall_outgoing(ActorProcess& actor, const std::shared_ptr<ActorProcess::Outgoing>& outgoing);
+  void on_created(Worker& worker, std::unique_ptr<detail::ErrorInfo> error);
+  void actor_gone(Worker& worker, const std::string& why);
+  void end_actor(ActorProcess& actor, detail::ErrorInfo error);
+
+  // Processes (pool_processes.cpp); with the lock held.
+  Worker* start_worker(std::string env_key, std::string env, ActorProcess* actor);
+  void read_zygote(Lock& lock);
   void read_output(Worker& worker, int stream);
   void add_output(Worker& worker, int stream, std::string_view text, bool end);
-  void on_worker_gone(Worker& worker, int status);
-  void actor_gone(Worker& worker, ActorProcess& actor, const std::string& why);
+  void on_worker_gone(Lock& lock, Worker& worker, int status);
   void retire(Worker& worker);
+  void kill_process(Worker& worker, int signal);
   detail::ErrorInfo death_error(const Worker& worker, Errc code, const std::string& why, const std::string& name) const;
-  std::string last_words(const Worker& worker) const;
   bool watch(int fd, std::uint64_t tag);
+  int look_at_descriptors(Lock& lock);
+
+  // Frames (pool_events.cpp); under the token, with the lock held.
+  int look_at(Lock& lock, Worker& worker);
+  void on_frame(Lock& lock, Worker& worker, BytesView frame);
+  void on_hello(Worker& worker);
+  void on_done(Worker& worker, Reader& in);
+  void on_failed(Worker& worker, Reader& in);
+  void on_yielded(Worker& worker, Reader& in);
+  void finish_call(std::unique_ptr<InFlight> flight, std::vector<detail::Value> results);
+  /// Takes the call out of the worker's list.
+  std::unique_ptr<InFlight> finished(Worker& worker, std::uint64_t token);
+  void check_long_tasks();
 
   core::Session& session_;
   core::Context& context_;
@@ -126,22 +148,28 @@ class Pool final : public Runner, public core::SideQueue, public scheduler::Poll
   std::unique_ptr<Requests> requests_;
 
   mutable std::mutex mutex_;
-  std::vector<std::unique_ptr<Worker>> workers_;  // by index; retired ones stay until close, emptied
+  std::vector<std::unique_ptr<Worker>> workers_;  // by index; empty where one has gone
   std::vector<std::uint32_t> free_indices_;
+  std::unordered_map<std::uint64_t, Worker*> by_id_;
   std::vector<Worker*> idle_;
   std::unordered_map<std::uint64_t, std::unique_ptr<InFlight>> flights_;  // by token
-  std::unordered_map<detail::Cell*, std::uint64_t> tokens_;               // by call
+  std::unordered_map<std::uint64_t, std::uint64_t> tokens_;               // by key
   std::deque<Queued> pending_;
   std::atomic<std::size_t> queued_{0};
   std::uint64_t next_token_ = 1;
-  unsigned running_ = 0;   // task workers with something to do that do not wait
-  double held_cpus_ = 0;   // of tasks under way that hold resources
-  unsigned starting_ = 0;  // task workers that have not said hello
+  unsigned running_ = 0;  // task workers with something to do that do not wait
+  double held_cpus_ = 0;  // of tasks under way that hold resources
   unsigned failed_starts_ = 0;
+  std::vector<double> gpu_free_;
+  std::deque<std::uint64_t> cancelled_;  // keys of calls that were not here yet; the oldest are forgotten
   std::vector<std::function<void()>> after_;
-  Nanos look_again_ = kForever;
+  std::atomic<Nanos> look_again_{kForever};
+  Nanos descriptors_seen_ = 0;
   bool armed_ = false;
+  bool told_idle_ = false;
+  bool closing_ = false;
   bool closed_ = false;
+  std::condition_variable all_gone_;
 
   std::mutex log_mutex_;
   std::condition_variable log_ready_;

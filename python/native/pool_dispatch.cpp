@@ -1,14 +1,13 @@
 #include <fmt/format.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
-#include <nlohmann/json.hpp>
+#include <csignal>
 
 #include "base/log.hpp"
 #include "python/native/pool.hpp"
 #include "python/native/requests.hpp"
+#include "python/native/work.hpp"
 
 namespace trireme::python {
 
@@ -18,30 +17,15 @@ namespace {
 
 /// Tasks are sent ahead to a worker that is through with what it has within about this time.
 constexpr double kAheadNanos = 1e6;
-/// Pending tasks of other kinds than the first that are looked at.
+/// Pending tasks that are looked at for one that a worker can take.
 constexpr std::size_t kScanMax = 64;
+/// Cancelled calls that never came here.
+constexpr std::size_t kCancelledMax = 10'000;
 
-/// Brings evicted arguments back, on a compute thread, and has the call run then.
-struct Recall final : scheduler::Work {
-  explicit Recall(CellRef c, std::function<void(std::vector<detail::Value>)> t)
-      : Work(&Recall::act), call(std::move(c)), then(std::move(t)) {}
-  CellRef call;
-  std::function<void(std::vector<detail::Value>)> then;
-  static void act(Work* work, Do) {
-    const std::unique_ptr<Recall> self(static_cast<Recall*>(work));
-    auto* invocation = static_cast<detail::Invocation*>(self->call.get());
-    const auto& body = body_of(invocation);
-    std::vector<detail::Value> held;
-    try {
-      for (std::uint32_t i = 0; i < body.text.deps; ++i) held.push_back(detail::pinned(body.refs[i].get()));
-    } catch (const Exception& lost) {
-      return fail(invocation, lost.info());
-    }
-    self->then(std::move(held));
-  }
-};
+detail::Invocation* invocation_of(const CellRef& call) { return static_cast<detail::Invocation*>(call.get()); }
 
-/// False when one of them was evicted.
+}  // namespace
+
 bool hold_deps(const CallBody& body, std::vector<Packed>& deps) {
   for (std::uint32_t i = 0; i < body.text.deps; ++i) {
     auto* cell = body.refs[i].get();
@@ -57,7 +41,30 @@ bool hold_deps(const CallBody& body, std::vector<Packed>& deps) {
   return true;
 }
 
-}  // namespace
+void recall_deps(core::Host& host, CellRef call, std::function<void(std::vector<Packed>)> then) {
+  push_work(host, [call = std::move(call), then = std::move(then)] {
+    const auto& body = body_of(invocation_of(call));
+    std::vector<Packed> held;
+    try {
+      for (std::uint32_t i = 0; i < body.text.deps; ++i) {
+        Packed packed;
+        packed.value = detail::pinned(body.refs[i].get());
+        held.push_back(std::move(packed));
+      }
+    } catch (const Exception& lost) {
+      return fail(invocation_of(call), lost.info());
+    }
+    then(std::move(held));
+  });
+}
+
+const detail::ErrorInfo* failed_dep(const CallBody& body) {
+  for (std::uint32_t i = 0; i < body.text.deps; ++i) {
+    const auto* cell = body.refs[i].get();
+    if (cell->ready() && cell->form() == detail::CellForm::error) return &cell->error();
+  }
+  return nullptr;
+}
 
 void Pool::submit(detail::TaskBase* task) {
   task->claimed.store(true, std::memory_order_relaxed);
@@ -76,18 +83,26 @@ void Pool::run_task(detail::TaskBase* task) {
   unlock_and_run(lock);
 }
 
+void Pool::fail_later(CellRef call, detail::ErrorInfo error, bool exportable) {
+  after([call = std::move(call), error = std::move(error), exportable]() mutable {
+    auto* invocation = invocation_of(call);
+    fail(invocation, std::move(error));
+    if (exportable) invocation->release();
+  });
+}
+
 void Pool::enqueue(Queued queued, bool front) {
-  if (closed_) {
-    after([call = queued.call, exportable = queued.exportable] {
-      detail::ErrorInfo error;
-      error.code = Errc::shutdown;
-      error.message = "the runtime is shutting down";
-      auto* invocation = static_cast<detail::Invocation*>(call.get());
-      fail(invocation, std::move(error));
-      if (exportable) invocation->release();
-    });
-    return;
+  const auto& body = body_of(invocation_of(queued.call));
+  if (closed_ || closing_) {
+    return fail_later(queued.call, core::runtime_error(context_, Errc::shutdown, "the runtime is shutting down"),
+                      queued.exportable);
   }
+  if (!cancelled_.empty() && was_cancelled(body.text.key)) {
+    return fail_later(queued.call, core::runtime_error(context_, Errc::cancelled, body.text.name + " was cancelled"),
+                      queued.exportable);
+  }
+  if (const auto* error = failed_dep(body)) return fail_later(queued.call, *error, queued.exportable);
+  told_idle_ = false;
   if (front)
     pending_.push_front(std::move(queued));
   else
@@ -112,6 +127,13 @@ std::size_t Pool::take_exportable(std::size_t count, std::vector<scheduler::Work
   return taken;
 }
 
+bool Pool::was_cancelled(std::uint64_t key) {
+  const auto at = std::find(cancelled_.begin(), cancelled_.end(), key);
+  if (at == cancelled_.end()) return false;
+  cancelled_.erase(at);
+  return true;
+}
+
 bool Pool::has_cpu() const { return running_ < std::max(0.0, options_.cpus - std::ceil(held_cpus_)); }
 
 Worker* Pool::worker_for(const CallText& text) {
@@ -123,12 +145,11 @@ Worker* Pool::worker_for(const CallText& text) {
       idle_.erase(std::next(at).base());
       return worker;
     }
-    unsigned coming = 0;
-    for (const auto& worker : workers_)
-      coming += worker && worker->pid >= 0 && !worker->greeted && worker->actor == nullptr && !worker->gone &&
-                        worker->env_key == text.env_key
-                    ? 1U
-                    : 0U;
+    std::size_t coming = 0;
+    for (const auto& worker : workers_) {
+      if (worker && !worker->greeted && worker->actor == nullptr && !worker->gone && worker->env_key == text.env_key)
+        ++coming;
+    }
     const auto wanted = text.placed ? pending_.size() : std::min<std::size_t>(pending_.size(), options_.cpus);
     if (coming < std::max<std::size_t>(wanted, 1)) start_worker(text.env_key, text.env, nullptr);
   }
@@ -136,7 +157,7 @@ Worker* Pool::worker_for(const CallText& text) {
   Worker* best = nullptr;
   for (const auto& worker : workers_) {
     if (!worker || worker->gone || !worker->greeted || worker->actor != nullptr || worker->waits != 0 ||
-        worker->tasks.empty() || worker->env_key != text.env_key)
+        worker->tasks.empty() || !worker->counted || worker->env_key != text.env_key)
       continue;
     const auto room = std::min<double>(kAheadNanos / worker->task_nanos, kPipelineMax);
     if (static_cast<double>(worker->tasks.size()) >= room) continue;
@@ -148,83 +169,121 @@ Worker* Pool::worker_for(const CallText& text) {
 void Pool::dispatch() {
   std::size_t passed = 0;
   for (auto at = pending_.begin(); at != pending_.end() && passed < kScanMax;) {
-    auto* invocation = static_cast<detail::Invocation*>(at->call.get());
-    const auto& text = body_of(invocation).text;
+    const auto& text = body_of(invocation_of(at->call)).text;
     auto* worker = worker_for(text);
     if (worker == nullptr) {
       // Behind the first, only calls of another kind can find a worker.
       const bool plain = !text.placed && text.env_key.empty();
       ++passed;
       ++at;
-      if (plain) {
-        while (at != pending_.end() && passed < kScanMax) {
-          const auto& next = body_of(static_cast<detail::Invocation*>(at->call.get())).text;
-          if (next.placed || !next.env_key.empty()) break;
-          ++passed;
-          ++at;
-        }
+      while (plain && at != pending_.end() && passed < kScanMax) {
+        const auto& next = body_of(invocation_of(at->call)).text;
+        if (next.placed || !next.env_key.empty()) break;
+        ++passed;
+        ++at;
       }
       continue;
     }
     auto taken = std::move(*at);
     at = pending_.erase(at);
     queued_.fetch_sub(1, std::memory_order_relaxed);
-    if (taken.exportable) taken.call->release();
-    start_task(*worker, std::move(taken.call));
+    start_task(*worker, std::move(taken));
   }
 }
 
-void Pool::start_task(Worker& worker, CellRef call) {
-  auto* invocation = static_cast<detail::Invocation*>(call.get());
+/// The worker begins to compute for a task: counts its CPUs.
+void Pool::occupy(Worker& worker, const CallText& text) {
+  if (text.placed) {
+    held_cpus_ += text.cpus;
+    if (text.gpus != 0) worker.gpus = take_gpus(text.gpus);
+  } else {
+    ++running_;
+    worker.counted = true;
+  }
+}
+
+void Pool::vacate(Worker& worker, const CallText& text) {
+  if (text.placed) {
+    held_cpus_ -= text.cpus;
+    if (text.gpus != 0) give_gpus(std::exchange(worker.gpus, {}), text.gpus);
+  } else if (std::exchange(worker.counted, false)) {
+    --running_;
+  }
+}
+
+std::vector<int> Pool::take_gpus(double amount) {
+  std::vector<int> devices;
+  const auto each = std::min(amount, 1.0);
+  for (std::size_t i = 0; i < gpu_free_.size() && static_cast<double>(devices.size()) * each < amount; ++i) {
+    // Placement has made sure that there is room; a fraction goes to the first device that has it.
+    if (gpu_free_[i] + 1e-9 < each) continue;
+    gpu_free_[i] -= each;
+    devices.push_back(static_cast<int>(i));
+  }
+  return devices;
+}
+
+void Pool::give_gpus(const std::vector<int>& devices, double amount) {
+  for (const auto device : devices) gpu_free_[static_cast<std::size_t>(device)] += std::min(amount, 1.0);
+}
+
+void Pool::start_task(Worker& worker, Queued queued) {
+  auto* invocation = invocation_of(queued.call);
   auto& body = body_of(invocation);
   std::vector<Packed> deps;
   if (!hold_deps(body, deps)) {
     if (worker.tasks.empty()) idle_.push_back(&worker);
-    after([this, call] {
-      context_.host->push(new Recall(call, [this, call](std::vector<detail::Value>) {
-        // What it holds lives until this returns: long enough to be sent, or it is recalled again.
-        run_task(static_cast<detail::TaskBase*>(call.get()));
-      }));
+    after([this, queued] {
+      recall_deps(*context_.host, queued.call, [this, queued](std::vector<Packed>) {
+        // What it was given lives until this returns: long enough to be sent, or it is recalled again.
+        Lock lock(mutex_);
+        enqueue({queued.call, queued.exportable, queued.attempt}, true);
+        dispatch();
+        unlock_and_run(lock);
+      });
     });
     return;
   }
+  if (queued.exportable) invocation->release();
   auto flight = std::make_unique<InFlight>();
   flight->token = next_token_++;
-  flight->call = std::move(call);
+  flight->call = std::move(queued.call);
   flight->worker = &worker;
+  flight->attempt = queued.attempt;
   flight->sent = SystemClock::read();
   auto& slots = worker.end.page().slots;
   for (std::uint32_t i = 0; i < kPipelineMax; ++i) {
-    if (slots[i].load(std::memory_order_relaxed) == WorkerPage::kFree) {
-      flight->slot = static_cast<std::int32_t>(i);
-      slots[i].store(WorkerPage::kQueued, std::memory_order_relaxed);  // published with the frame
-      break;
-    }
+    // acquire: pairs with the worker's release of a slot that it found taken back.
+    if (slots[i].load(std::memory_order_acquire) != WorkerPage::kFree) continue;
+    flight->slot = static_cast<std::int32_t>(i);
+    slots[i].store(WorkerPage::kQueued, std::memory_order_relaxed);  // published with the frame
+    break;
   }
-  TRIREME_CHECK(flight->slot >= 0, "a worker has more tasks than slots");
-  if (worker.tasks.empty()) {
-    if (body.text.placed)
-      held_cpus_ += body.text.cpus;
-    else {
-      ++running_;
-      worker.counted = true;
-    }
+  if (flight->slot < 0) {
+    // All its slots are taken back and not freed yet: it has its hands full.
+    if (worker.tasks.empty()) idle_.push_back(&worker);
+    pending_.push_front({std::move(flight->call), false, flight->attempt});
+    queued_.fetch_add(1, std::memory_order_relaxed);
+    look_again_.store(std::min<Nanos>(look_again_, flight->sent + kMillisecond));
+    return;
   }
+  if (worker.tasks.empty()) occupy(worker, body.text);
   worker.tasks.push_back(flight->token);
   auto& kept = *flight;
-  tokens_[kept.call.get()] = kept.token;
+  tokens_[body.text.key] = kept.token;
   flights_[kept.token] = std::move(flight);
-  if (worker.tasks.size() > 1) look_again_ = std::min<Nanos>(look_again_, kept.sent + kMillisecond);
+  if (worker.tasks.size() > 1) look_again_.store(std::min<Nanos>(look_again_, kept.sent + kMillisecond));
   send_work(worker, kept, std::move(deps));
 }
 
 void Pool::send_work(Worker& worker, InFlight& flight, std::vector<Packed> deps) {
-  auto* invocation = static_cast<detail::Invocation*>(flight.call.get());
+  auto* invocation = invocation_of(flight.call);
   auto& body = body_of(invocation);
   const auto& text = body.text;
-  auto kind = invocation->kind() == detail::CellKind::task ? WorkKind::task : WorkKind::call;
+  auto kind = flight.actor_call ? WorkKind::call : WorkKind::task;
   if (worker.actor != nullptr && worker.actor->create.get() == invocation) kind = WorkKind::create;
   Bytes frame;
+  frame.reserve(160 + text.meta.size() + text.args.size());
   auto out = begin(frame, Frame::work);
   out.put(flight.token);
   out.put(flight.slot);
@@ -232,19 +291,16 @@ void Pool::send_work(Worker& worker, InFlight& flight, std::vector<Packed> deps)
   out.varint(flight.attempt);
   out.varint(text.returns);
   out.put(static_cast<std::uint8_t>((text.streaming ? 1 : 0) | (text.args_ref ? 2 : 0)));
+  const auto& gpus = worker.actor != nullptr ? worker.actor->gpus : worker.gpus;
+  out.varint(gpus.size());
+  for (const auto device : gpus) out.varint(static_cast<std::uint64_t>(device));
   out.blob(text.meta);
   out.text(text.name);
   out.blob(text.args);
   out.varint(deps.size());
   for (auto& dep : deps) requests_->write(out, worker, std::move(dep));
-  // The stream's reference behind the dependencies is for this rank only.
-  const std::size_t hidden_first = text.args_ref ? 1 : 0;
-  std::vector<CellRef> refs;
-  for (std::size_t i = hidden_first; i < body.refs.size(); ++i) {
-    if (text.streaming && i == text.deps) continue;
-    refs.push_back(body.refs[i]);
-  }
-  requests_->write_refs(out, worker, refs);
+  const std::size_t skipped = text.args_ref ? 1 : 0;
+  requests_->write_refs(out, worker, std::span(body.refs).subspan(skipped), text.deps - skipped);
   worker.end.send(frame);
 }
 
@@ -254,15 +310,15 @@ void Pool::take_back(Worker& worker) {
   for (const auto token : worker.tasks) {
     const auto at = flights_.find(token);
     auto& flight = *at->second;
-    auto queued = std::uint32_t{WorkerPage::kQueued};
+    auto expected = std::uint32_t{WorkerPage::kQueued};
     auto& slot = worker.end.page().slots[flight.slot];
     // acq_rel: pairs with the worker's own exchange; one of the two gets the task.
-    if (kept.empty() || !slot.compare_exchange_strong(queued, WorkerPage::kTakenBack, std::memory_order_acq_rel)) {
+    if (kept.empty() || !slot.compare_exchange_strong(expected, WorkerPage::kTakenBack, std::memory_order_acq_rel)) {
       kept.push_back(token);
       continue;
     }
-    tokens_.erase(flight.call.get());
-    back.push_back({std::move(flight.call), false});
+    tokens_.erase(body_of(invocation_of(flight.call)).text.key);
+    back.push_back({std::move(flight.call), false, flight.attempt});
     flights_.erase(at);
   }
   worker.tasks = std::move(kept);
@@ -270,166 +326,112 @@ void Pool::take_back(Worker& worker) {
 }
 
 void Pool::set_blocked(Worker& worker, bool blocked) {
-  if (worker.actor != nullptr) return;
-  worker.waits += blocked ? 1 : -1;
+  if (worker.actor != nullptr || worker.gone) return;
+  if (!blocked && worker.waits == 0) return;  // the task that waited has ended
+  worker.waits += blocked ? 1U : -1U;
   if (worker.tasks.empty() || worker.waits > 1 || (worker.waits == 1 && !blocked)) return;
-  const auto& body = body_of(static_cast<detail::Invocation*>(flights_.at(worker.tasks.front())->call.get()));
+  const auto& body = body_of(invocation_of(flights_.at(worker.tasks.front())->call));
   const auto holder = body.holder;
   if (holder.tasks != nullptr) {
-    after([holder, blocked] { blocked ? holder.tasks->lend_cpu(holder.holder) : holder.tasks->reclaim_cpu(holder.holder); });
+    after([this, holder, blocked] {
+      core::post(*context_.host, [holder, blocked] {
+        blocked ? holder.tasks->lend_cpu(holder.holder) : holder.tasks->reclaim_cpu(holder.holder);
+      });
+    });
   }
   if (body.text.placed)
     held_cpus_ += blocked ? -body.text.cpus : body.text.cpus;
-  else if (worker.counted)
-    running_ += blocked ? -1U : 1U;
+  else if (blocked && std::exchange(worker.counted, false))
+    --running_;
+  else if (!blocked && !std::exchange(worker.counted, true))
+    ++running_;
   if (!blocked) return;
   take_back(worker);
   dispatch();
 }
 
-Worker* Pool::start_worker(std::string env_key, std::string env, ActorProcess* actor) {
-  if (closed_) return nullptr;
-  auto made = std::make_unique<Worker>();
-  auto file = MemoryFile::create("trireme-worker", kWorkerBytes);
-  int out[2], err[2];
-  if (!file.ok() || ::pipe2(out, O_CLOEXEC) != 0) {
-    TRIREME_LOG(error, "a worker cannot be started: {}", file.ok() ? std::strerror(errno) : file.error().message);
-    return nullptr;
+void Pool::check_long_tasks() {
+  const auto now = SystemClock::read();
+  if (now < look_again_.load(std::memory_order_relaxed)) return;
+  look_again_.store(kForever);
+  bool any = false;
+  for (const auto& worker : workers_) {
+    if (!worker || worker->tasks.size() < 2 || worker->gone) continue;
+    const auto& front = *flights_.at(worker->tasks.front());
+    const auto since = std::max(front.sent, worker->last_done);
+    if (now - since >= kMillisecond) {
+      take_back(*worker);
+      // Until it is through with this one, nothing more is sent ahead.
+      worker->task_nanos = std::max(worker->task_nanos, static_cast<double>(now - since));
+      any = true;
+    } else {
+      look_again_.store(std::min<Nanos>(look_again_, since + kMillisecond));
+    }
   }
-  made->output[0] = transport::Fd(out[0]);
-  made->output_in[0] = transport::Fd(out[1]);
-  if (::pipe2(err, O_CLOEXEC) != 0) return nullptr;
-  made->output[1] = transport::Fd(err[0]);
-  made->output_in[1] = transport::Fd(err[1]);
-  for (const auto& fd : made->output) ::fcntl(fd.get(), F_SETFL, O_NONBLOCK);
-  made->file = std::move(*file);
-  if (!free_indices_.empty()) {
-    made->index = free_indices_.back();
-    free_indices_.pop_back();
-  } else if (workers_.size() < kWorkersMax) {
-    made->index = static_cast<std::uint32_t>(workers_.size());
-    workers_.emplace_back();
-  } else {
-    TRIREME_LOG(error, "a rank has at most {} worker processes", kWorkersMax);
-    return nullptr;
-  }
-  static std::atomic<std::uint64_t> ids{1};
-  made->id = ids.fetch_add(1, std::memory_order_relaxed);
-  made->end = RankEnd(made->file.memory.bytes(), board_, made->index);
-  made->env_key = std::move(env_key);
-  made->actor = actor;
-  auto* worker = made.get();
-  workers_[made->index] = std::move(made);
-  if (actor == nullptr) ++starting_;
-  watch(worker->output[0].get(), (std::uint64_t{worker->index} << 8U) | 1U);
-  watch(worker->output[1].get(), (std::uint64_t{worker->index} << 8U) | 2U);
-  nlohmann::json command;
-  command["worker"] = worker->id;
-  command["index"] = worker->index;
-  command["rank"] = context_.self;
-  command["size"] = context_.size;
-  command["rank_pid"] = ::getpid();
-  command["out_fd"] = worker->output_in[0].get();
-  command["err_fd"] = worker->output_in[1].get();
-  command["file_fd"] = worker->file.fd.get();
-  command["board_fd"] = board_file_.fd.get();
-  command["bell_fd"] = bell_read_.get();
-  command["arena_fd"] = session_.arena().fd();
-  command["arena_bytes"] = session_.arena().bytes();
-  command["cpus"] = nlohmann::json::array();
-  command["env"] = env;
-  const auto text = "F" + command.dump();
-  if (::send(zygote_.get(), text.data(), text.size(), MSG_NOSIGNAL) < 0) {
-    TRIREME_LOG(error, "the template process of the workers is gone: {}", std::strerror(errno));
-  }
-  return worker;
+  if (any || !pending_.empty()) dispatch();
 }
 
-void Pool::run_create(detail::CallBase* create) {
-  auto actor = std::make_shared<ActorProcess>();
-  auto& body = body_of(create);
-  actor->pool = this;
-  actor->actor = create->runner;
-  actor->actor->retain();
-  actor->create = CellRef::share(create);
-  Writer text(actor->create_text);
-  body.text.encode(text);
-  actor->create_refs = body.refs;
-  actor->restarts_left = body.text.max_restarts;
-  actor->task_retries = body.text.max_task_retries;
-  actor->name = body.text.name;
-  scheduler::WaitPoint point;
-  actor->created = [&point] { point.signal(); };
+Worker* Pool::find(std::uint32_t index, std::uint64_t id) const {
+  if (index >= workers_.size() || !workers_[index] || workers_[index]->id != id) return nullptr;
+  return workers_[index].get();
+}
+
+void Pool::cancel(std::uint64_t key, bool force, bool recursive) {
+  if (key == 0) return;
+  std::vector<std::uint64_t> children;
   {
     Lock lock(mutex_);
-    start_actor(*actor);
+    const auto in_queue = std::find_if(pending_.begin(), pending_.end(), [&](const Queued& queued) {
+      return body_of(invocation_of(queued.call)).text.key == key;
+    });
+    if (in_queue != pending_.end()) {
+      auto taken = std::move(*in_queue);
+      pending_.erase(in_queue);
+      queued_.fetch_sub(1, std::memory_order_relaxed);
+      const auto name = body_of(invocation_of(taken.call)).text.name;
+      fail_later(taken.call, core::runtime_error(context_, Errc::cancelled, name + " was cancelled before it began"),
+                 taken.exportable);
+    } else if (const auto at = tokens_.find(key); at != tokens_.end()) {
+      auto& flight = *flights_.at(at->second);
+      auto& worker = *flight.worker;
+      flight.cancelled = true;
+      if (recursive) children = flight.children;
+      auto queued = std::uint32_t{WorkerPage::kQueued};
+      if (!flight.actor_call && flight.slot >= 0 && !worker.tasks.empty() && worker.tasks.front() != flight.token &&
+          worker.end.page().slots[flight.slot].compare_exchange_strong(queued, WorkerPage::kTakenBack,
+                                                                       std::memory_order_acq_rel)) {
+        auto taken = finished(worker, flight.token);
+        fail_later(taken->call, core::runtime_error(context_, Errc::cancelled, "it was cancelled before it began"));
+      } else if (force && !flight.actor_call) {
+        kill_process(worker, SIGKILL);
+      } else {
+        Bytes frame;
+        begin(frame, Frame::cancel).put(flight.token);
+        worker.end.send(frame);
+        if (!flight.actor_call) {
+          worker.end.page().cancelled.store(flight.token, std::memory_order_release);
+          kill_process(worker, SIGINT);
+        }
+      }
+    } else {
+      cancelled_.push_back(key);
+      if (cancelled_.size() > kCancelledMax) cancelled_.pop_front();
+      for (const auto& worker : workers_) {
+        if (!worker || worker->actor == nullptr) continue;
+        auto& outbox = worker->actor->outbox;
+        const auto waiting = std::find_if(outbox.begin(), outbox.end(), [&](const auto& outgoing) {
+          return body_of(invocation_of(outgoing->call)).text.key == key;
+        });
+        if (waiting == outbox.end()) continue;
+        fail_later((*waiting)->call,
+                   core::runtime_error(context_, Errc::cancelled, "it was cancelled before it began"));
+        outbox.erase(waiting);
+        break;
+      }
+    }
     unlock_and_run(lock);
   }
-  context_.host->wait(point, kForever);
-}
-
-/// A process for it; its constructor is the first work.
-void Pool::start_actor(ActorProcess& actor) {
-  actor.constructed = false;
-  auto& body = body_of(static_cast<detail::Invocation*>(actor.create.get()));
-  actor.worker = start_worker({}, body.text.env, &actor);
-  if (actor.worker != nullptr) {
-    // The worker keeps the actor until the process is gone.
-    actor.worker->label = actor.name;
-    return;
-  }
-  after([self = actor.shared_from_this()] {
-    detail::ErrorInfo error;
-    error.code = Errc::unavailable;
-    error.message = "no process could be started for the actor " + self->name;
-    fail(static_cast<detail::Invocation*>(self->create.get()), std::move(error));
-    if (self->created) std::exchange(self->created, nullptr)();
-  });
-}
-
-void Pool::run_call(detail::CallBase* call, void* object) {
-  auto& actor = *static_cast<std::shared_ptr<ActorProcess>*>(object)->get();
-  auto outgoing = std::make_shared<ActorProcess::Outgoing>();
-  outgoing->call = CellRef::share(call);
-  outgoing->ready = hold_deps(body_of(call), outgoing->deps);
-  Lock lock(mutex_);
-  actor.outbox.push_back(outgoing);
-  if (!outgoing->ready) {
-    after([this, outgoing, keep = actor.shared_from_this()] {
-      context_.host->push(new Recall(outgoing->call, [this, outgoing, keep](std::vector<detail::Value> values) {
-        Lock relock(mutex_);
-        outgoing->deps.clear();
-        for (auto& value : values) outgoing->deps.push_back({std::move(value), nullptr});
-        outgoing->ready = true;
-        flush_actor(*keep);
-        unlock_and_run(relock);
-      }));
-    });
-  }
-  flush_actor(actor);
-  unlock_and_run(lock);
-}
-
-void Pool::flush_actor(ActorProcess& actor) {
-  while (!actor.outbox.empty() && actor.outbox.front()->ready && actor.constructed && actor.worker != nullptr) {
-    const auto outgoing = std::move(actor.outbox.front());
-    actor.outbox.pop_front();
-    if (outgoing->call->ready()) continue;  // failed while its arguments were recalled
-    auto flight = std::make_unique<InFlight>();
-    flight->token = next_token_++;
-    flight->call = outgoing->call;
-    flight->worker = actor.worker;
-    flight->attempt = outgoing->attempt;
-    auto& kept = *flight;
-    tokens_[kept.call.get()] = kept.token;
-    flights_[kept.token] = std::move(flight);
-    actor.worker->calls.insert(kept.token);
-    send_work(*actor.worker, kept, std::move(outgoing->deps));
-  }
-  if (actor.ending && actor.outbox.empty() && actor.worker != nullptr && actor.constructed) {
-    const Bytes leave{static_cast<std::byte>(Frame::leave)};
-    actor.worker->end.send(leave);
-  }
+  for (const auto child : children) cancel_everywhere(*this, child, force, recursive);
 }
 
 void Pool::unlock_and_run(Lock& lock) {

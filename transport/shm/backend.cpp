@@ -72,6 +72,11 @@ class Node final : public ShmBackend {
   SendStatus send(Rank to, BytesView frame) override;
   void get(Rank from, std::uint64_t offset, std::span<std::byte> into, GetDone done) override;
   std::span<const std::byte> peer_memory(Rank rank) override;
+  PeerFile peer_file(Rank rank) override {
+    const ShmPeer* peer = find(rank);
+    if (peer == nullptr) return {};
+    return {peer->address.pid, peer->address.memory_fd, peer->address.memory_bytes};
+  }
   int poll(Sink& sink) override;
   bool arm() override;
   void disarm() override;

@@ -31,6 +31,14 @@ class ShmBackend : public Backend {
 
   /// The peer's exposed memory, mapped read-only; empty when the peer exposes none or cannot be opened any more.
   virtual std::span<const std::byte> peer_memory(Rank peer) = 0;
+
+  /// The same as a file, for other processes of this rank: what `pid` has open as `fd`; -1 when there is none.
+  struct PeerFile {
+    std::int32_t pid = 0;
+    std::int32_t fd = -1;
+    std::uint64_t bytes = 0;
+  };
+  virtual PeerFile peer_file(Rank peer) = 0;
 };
 
 }  // namespace trireme::transport

@@ -1,0 +1,189 @@
+
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "python/native/bind.hpp"
+#include "python/native/worker_api.hpp"
+
+namespace trireme::python::bind {
+
+namespace {
+
+struct WorkerCore : Core {
+  /// Kept until the process ends: references and values give back what they hold to it.
+  WorkerApi* worker = nullptr;
+};
+
+/// A piece of work as Python sees it: attributes only.
+struct Task {
+  PyObject_HEAD PyObject* kind;
+  PyObject* token;
+  PyObject* meta;
+  PyObject* args;
+  PyObject* deps;
+  PyObject* returns;
+  PyObject* attempt;
+  PyObject* streaming;
+  PyObject* gpus;
+};
+PyMemberDef task_members[] = {
+    {"kind", T_OBJECT_EX, offsetof(Task, kind), READONLY, "task, create, call or cancel"},
+    {"token", T_OBJECT_EX, offsetof(Task, token), READONLY, nullptr},
+    {"meta", T_OBJECT_EX, offsetof(Task, meta), READONLY, "as given to submit, create_actor or call"},
+    {"args", T_OBJECT_EX, offsetof(Task, args), READONLY, nullptr},
+    {"deps", T_OBJECT_EX, offsetof(Task, deps), READONLY, "the first references of the arguments, resolved"},
+    {"returns", T_OBJECT_EX, offsetof(Task, returns), READONLY, nullptr},
+    {"attempt", T_OBJECT_EX, offsetof(Task, attempt), READONLY, "0 the first time"},
+    {"streaming", T_OBJECT_EX, offsetof(Task, streaming), READONLY, "results go out by yield_item()"},
+    {"gpus", T_OBJECT_EX, offsetof(Task, gpus), READONLY, "devices it holds"},
+    {nullptr, 0, 0, 0, nullptr}};
+PyTypeObject* task_type = nullptr;
+PyObject* kinds[4] = {};
+
+void task_dealloc(PyObject* self) {
+  auto* task = reinterpret_cast<Task*>(self);
+  for (auto* each : {task->kind, task->token, task->meta, task->args, task->deps, task->returns, task->attempt,
+                     task->streaming, task->gpus})
+    Py_XDECREF(each);
+  auto* type = Py_TYPE(self);
+  type->tp_free(self);
+  Py_DECREF(type);
+}
+
+py::object to_task(WorkItem item) {
+  auto made = py::reinterpret_steal<py::object>(task_type->tp_alloc(task_type, 0));
+  if (!made) throw py::error_already_set();
+  auto* task = reinterpret_cast<Task*>(made.ptr());
+  const bool work = item.kind != WorkItem::Kind::cancel;
+  task->kind = Py_NewRef(kinds[static_cast<int>(item.kind)]);
+  task->token = PyLong_FromUnsignedLongLong(item.token);
+  task->meta = PyBytes_FromStringAndSize(reinterpret_cast<const char*>(item.meta.data()),
+                                         static_cast<Py_ssize_t>(item.meta.size()));
+  task->args = work ? to_python(std::move(item.args)).release().ptr() : Py_NewRef(Py_None);
+  py::list deps(item.deps.size());
+  for (std::size_t i = 0; i < item.deps.size(); ++i)
+    PyList_SET_ITEM(deps.ptr(), static_cast<Py_ssize_t>(i), to_python(std::move(item.deps[i])).release().ptr());
+  task->deps = deps.release().ptr();
+  task->returns = PyLong_FromUnsignedLong(item.returns);
+  task->attempt = PyLong_FromUnsignedLong(item.attempt);
+  task->streaming = PyBool_FromLong(item.streaming ? 1 : 0);
+  py::list gpus(item.gpus.size());
+  for (std::size_t i = 0; i < item.gpus.size(); ++i)
+    PyList_SET_ITEM(gpus.ptr(), static_cast<Py_ssize_t>(i), PyLong_FromLong(item.gpus[i]));
+  task->gpus = gpus.release().ptr();
+  if (PyErr_Occurred() != nullptr) throw py::error_already_set();
+  return made;
+}
+
+std::unique_ptr<WorkerCore> make(py::handle command) {
+  const Contents text(command.ptr());
+  const auto view = text.view();
+  auto core = std::make_unique<WorkerCore>();
+  core->worker = new WorkerApi(WorkerCommand::parse({reinterpret_cast<const char*>(view.data()), view.size()}));
+  core->api = std::shared_ptr<Api>(core->worker, [](Api*) {});
+  set_the_api(core->api);
+  return core;
+}
+
+py::object next(WorkerCore& core) {
+  std::optional<WorkItem> item;
+  {
+    const Unlocked unlocked;
+    item = core.worker->next(signals());
+  }
+  if (!item) return py::none();
+  return to_task(std::move(*item));
+}
+
+void finish(WorkerCore& core, std::uint64_t token, py::handle results) {
+  const auto fast = py::reinterpret_steal<py::object>(
+      PySequence_Fast(results.ptr(), "a sequence of (data, buffers, refs) was expected"));
+  if (!fast) throw py::error_already_set();
+  const auto count = static_cast<std::size_t>(PySequence_Fast_GET_SIZE(fast.ptr()));
+  std::vector<Source> sources;
+  sources.reserve(count);
+  bool large = false;
+  for (std::size_t i = 0; i < count; ++i) {
+    PyObject* result = PySequence_Fast_ITEMS(fast.ptr())[i];
+    if (!PyTuple_Check(result) || PyTuple_GET_SIZE(result) != 3)
+      throw py::type_error("a result is a tuple (data, buffers, refs)");
+    sources.emplace_back(PyTuple_GET_ITEM(result, 0), PyTuple_GET_ITEM(result, 1), PyTuple_GET_ITEM(result, 2));
+    large = large || sources.back().large();
+  }
+  std::vector<ValueSource> values;
+  values.reserve(count);
+  for (const auto& source : sources) values.push_back(source.get());
+  const Unlocked unlocked(large);
+  core.worker->finish(token, values);
+}
+
+void fail(WorkerCore& core, std::uint64_t token, py::handle message, py::handle type, py::handle payload) {
+  // An exception's text may hold what UTF-8 cannot say.
+  const auto encoded = [](py::handle text) {
+    auto bytes = py::reinterpret_steal<py::object>(PyUnicode_AsEncodedString(text.ptr(), "utf-8", "replace"));
+    if (!bytes) throw py::error_already_set();
+    return bytes;
+  };
+  const auto message_bytes = encoded(message);
+  const auto type_bytes = encoded(type);
+  const auto text = [](const py::object& bytes) {
+    return std::string_view(PyBytes_AS_STRING(bytes.ptr()), static_cast<std::size_t>(PyBytes_GET_SIZE(bytes.ptr())));
+  };
+  const Contents blob(payload.ptr());
+  const Unlocked unlocked;
+  core.worker->fail(token, text(message_bytes), text(type_bytes), blob.view());
+}
+
+void yield_item(WorkerCore& core, std::uint64_t token, py::handle data, py::handle buffers, py::handle refs) {
+  const Source source(data, buffers, refs);
+  const Unlocked unlocked;
+  core.worker->yield_item(token, source.get(), signals());
+}
+
+void bind_task(py::module_& module) {
+  PyType_Slot slots[] = {
+      {Py_tp_dealloc, reinterpret_cast<void*>(&task_dealloc)},
+      {Py_tp_members, task_members},
+      {Py_tp_doc, const_cast<char*>("One piece of work for this worker process.")},
+      {0, nullptr},
+  };
+  PyType_Spec spec{"trireme._native.Task", static_cast<int>(sizeof(Task)), 0,
+                   Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots};
+  auto* type = PyType_FromSpec(&spec);
+  if (type == nullptr) throw py::error_already_set();
+  task_type = reinterpret_cast<PyTypeObject*>(type);
+  module.add_object("Task", py::reinterpret_borrow<py::object>(type));
+  const char* names[] = {"task", "create", "call", "cancel"};
+  for (int i = 0; i < 4; ++i) kinds[i] = PyUnicode_InternFromString(names[i]);
+}
+
+}  // namespace
+
+void bind_worker(py::module_& module) {
+  bind_task(module);
+  py::class_<WorkerCore, Core>(module, "WorkerCore", "The runtime in a worker process.")
+      .def(py::init(&make), py::arg("command"))
+      .def_property_readonly("worker_id", [](const WorkerCore& self) { return self.worker->worker_id(); })
+      .def_property_readonly("env", [](const WorkerCore& self) { return self.worker->env(); })
+      .def("next", &next, "The next piece of work; None: end this process.")
+      .def("finish", &finish, py::arg("token"), py::arg("results"))
+      .def("fail", &fail, py::arg("token"), py::arg("message"), py::arg("type"), py::arg("payload"))
+      .def("yield_item", &yield_item, py::arg("token"), py::arg("data"), py::arg("buffers"), py::arg("refs"))
+      .def("actor",
+           [](WorkerCore& self) {
+             RefPtr ref;
+             {
+               const Unlocked unlocked;
+               ref = self.worker->myself(signals());
+             }
+             return to_python(std::move(ref));
+           })
+      .def("exit_actor", [](WorkerCore& self) { self.worker->exit_actor(); })
+      .def_property_readonly("cancelled", [](const WorkerCore& self) { return self.worker->cancelled(); })
+      .def(
+          "set_label", [](WorkerCore& self, const std::string& label) { self.worker->set_label(label); },
+          py::arg("label"));
+}
+
+}  // namespace trireme::python::bind

@@ -1,0 +1,330 @@
+#include <algorithm>
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "core/actors.hpp"
+#include "core/current.hpp"
+#include "python/native/requests.hpp"
+#include "python/native/work.hpp"
+#include "trireme/runtime.hpp"
+
+namespace trireme::python {
+
+using detail::CellRef;
+
+namespace {
+
+std::atomic<Pool*> pool_of_process{nullptr};
+
+/// Keys of calls that give several values, by the cells of these.
+struct ElementKeys {
+  std::mutex mutex;
+  std::unordered_map<const detail::Cell*, std::uint64_t> keys;
+  static ElementKeys& instance() {
+    static ElementKeys table;
+    return table;
+  }
+};
+
+constexpr unsigned kKeyRankShift = 40;
+Rank rank_of_key(std::uint64_t key) { return static_cast<Rank>((key >> kKeyRankShift) - 1); }
+
+}  // namespace
+
+Pool* the_pool() { return pool_of_process.load(std::memory_order_acquire); }
+void set_the_pool(Pool* pool) { pool_of_process.store(pool, std::memory_order_release); }
+
+std::uint64_t draw_key(Rank self) {
+  static std::atomic<std::uint64_t> counter{1};
+  return (std::uint64_t{self} + 1) << kKeyRankShift | counter.fetch_add(1, std::memory_order_relaxed);
+}
+
+void apply(CallText& text, const CallOptions& options) {
+  text.placed = options.placed();
+  text.cpus = options.resources.cpus.value_or(1);
+  text.gpus = options.resources.gpus;
+  text.max_retries = options.max_retries;
+}
+
+// --- Tables
+
+ExportTable& ExportTable::instance() {
+  static ExportTable table;
+  return table;
+}
+void ExportTable::set(std::string key, Bytes blob) {
+  const std::lock_guard lock(mutex_);
+  blobs_.try_emplace(std::move(key), std::move(blob));
+}
+std::optional<Bytes> ExportTable::find(const std::string& key) {
+  const std::lock_guard lock(mutex_);
+  const auto at = blobs_.find(key);
+  if (at == blobs_.end()) return std::nullopt;
+  return at->second;
+}
+
+GroupTable& GroupTable::instance() {
+  static GroupTable table;
+  return table;
+}
+ObjectId GroupTable::add(const PlacementGroup& group) {
+  const auto place = group.on();
+  const ObjectId id{place.group_owner, place.group};
+  const std::lock_guard lock(mutex_);
+  groups_.insert_or_assign(id, group);
+  return id;
+}
+void GroupTable::remove(ObjectId id) {
+  std::optional<PlacementGroup> gone;
+  const std::lock_guard lock(mutex_);
+  const auto at = groups_.find(id);
+  if (at == groups_.end()) return;
+  gone = at->second;
+  groups_.erase(at);
+  gone->remove();
+}
+void GroupTable::clear() {
+  std::map<ObjectId, PlacementGroup> gone;
+  const std::lock_guard lock(mutex_);
+  gone.swap(groups_);
+}
+
+ActorTable& ActorTable::instance() {
+  static ActorTable table;
+  return table;
+}
+void ActorTable::add(std::uint64_t key, ObjectId id) {
+  const std::lock_guard lock(mutex_);
+  ids_[key] = id;
+}
+ObjectId ActorTable::find(std::uint64_t key) {
+  const std::lock_guard lock(mutex_);
+  const auto at = ids_.find(key);
+  return at == ids_.end() ? ObjectId{} : at->second;
+}
+
+// --- What ranks ask of each other
+
+namespace {
+
+std::vector<std::byte> exported_here(std::string key) {
+  if (auto blob = ExportTable::instance().find(key)) return *blob;
+  detail::ErrorInfo error;
+  error.code = Errc::not_found;
+  error.message = "no function was exported under that key";
+  throw Exception(std::move(error));
+}
+
+void cancel_here(std::uint64_t key, bool force, bool recursive) {
+  if (auto* pool = the_pool()) pool->cancel(key, force, recursive);
+}
+
+void restart_here(Ref<detail::Nothing> actor) {
+  auto* cell = actor.cell().get();
+  if (cell->kind() != detail::CellKind::actor || the_pool() == nullptr) return;
+  if (auto* local = static_cast<detail::ActorCell*>(cell)->local.load(std::memory_order_acquire))
+    the_pool()->restart_actor(local);
+}
+
+/// A handle on what the table names, of this rank; under the token.
+CellRef handle_here(core::RankCore& core, ObjectId id) {
+  auto* entry = id ? core.refs().find(id) : nullptr;
+  return entry == nullptr ? CellRef{} : core.refs().handle(*entry);
+}
+
+Ref<detail::Nothing> actor_here(std::uint64_t key) {
+  auto& core = core::current();
+  CellRef found;
+  scheduler::WaitPoint point;
+  core::post(*core.context().host, [&] {
+    found = handle_here(core, ActorTable::instance().find(key));
+    point.signal();
+  });
+  core.context().host->wait(point, kForever);
+  return Ref<detail::Nothing>(std::move(found));
+}
+
+TaskOptions pinned_to(Rank rank) {
+  TaskOptions options;
+  options.resources.cpus = 0;
+  options.placement = Placement::on(rank);
+  return options;
+}
+
+}  // namespace
+
+Ref<std::vector<std::byte>> fetch_export(Rank rank, const std::string& key) {
+  return submit_with<&exported_here>(pinned_to(rank), key);
+}
+
+void cancel_everywhere(Pool& pool, std::uint64_t key, bool force, bool recursive) {
+  if (key == 0) return;
+  pool.cancel(key, force, recursive);
+  const auto& context = core::current().context();
+  for (Rank rank = 0; rank < context.size; ++rank) {
+    if (rank != context.self && context.alive(rank)) submit_with<&cancel_here>(pinned_to(rank), key, force, recursive);
+  }
+}
+
+void restart_everywhere(Pool& pool, const CellRef& actor) {
+  when_ready(actor, [&pool, actor] {
+    if (actor->form() == detail::CellForm::error) return;
+    if (auto* local = static_cast<detail::ActorCell*>(actor.get())->local.load(std::memory_order_acquire)) {
+      pool.restart_actor(local);
+      return;
+    }
+    Rank rank = kNoRank;
+    std::memcpy(&rank, actor->value().view().data(), sizeof rank);
+    submit_with<&restart_here>(pinned_to(rank), Ref<detail::Nothing>(actor));
+  });
+}
+
+void actor_of_key(core::Session& session, std::uint64_t key, std::function<void(CellRef)> then) {
+  auto& core = session.core();
+  const auto creator = rank_of_key(key);
+  if (creator == core.context().self) return then(handle_here(core, ActorTable::instance().find(key)));
+  const auto answer = submit_with<&actor_here>(pinned_to(creator), key);
+  when_ready(answer.cell(), [answer, then = std::move(then)] {
+    CellRef actor;
+    try {
+      actor = trireme::get(answer).cell();
+    } catch (const Exception&) {
+      // Its creator's rank is gone, and the actor with it.
+    }
+    then(std::move(actor));
+  });
+}
+
+// --- Calls
+
+std::uint64_t key_of_result(detail::Cell* cell) {
+  if (const auto* body = body_of_result(cell)) return body->text.key;
+  auto& table = ElementKeys::instance();
+  const std::lock_guard lock(table.mutex);
+  const auto at = table.keys.find(cell);
+  return at == table.keys.end() ? 0 : at->second;
+}
+
+namespace {
+
+MadeCall finish_making(detail::Invocation* invocation, const CallText& text, std::shared_ptr<Stream> stream,
+                       std::uint64_t stream_index) {
+  MadeCall made;
+  auto own = CellRef::adopt(invocation);
+  made.stream = std::move(stream);
+  made.stream_index = stream_index;
+  if (text.returns == 1) {
+    made.results.push_back(std::move(own));
+    return made;
+  }
+  detail::attach_elements(invocation);
+  made.results = invocation->extra->elements;
+  auto& table = ElementKeys::instance();
+  {
+    const std::lock_guard lock(table.mutex);
+    for (const auto& element : made.results) table.keys[element.get()] = text.key;
+  }
+  std::vector<const detail::Cell*> cells;
+  for (const auto& element : made.results) cells.push_back(element.get());
+  when_ready(own, [cells = std::move(cells)] {
+    auto& keys = ElementKeys::instance();
+    const std::lock_guard lock(keys.mutex);
+    for (const auto* cell : cells) keys.keys.erase(cell);
+  });
+  return made;
+}
+
+std::shared_ptr<Stream> make_stream(CallText& text, std::int64_t limit, std::uint64_t& index) {
+  text.streaming = limit >= 0;
+  if (!text.streaming) return nullptr;
+  text.returns = 1;
+  auto stream = std::make_shared<Stream>(static_cast<std::uint64_t>(limit));
+  index = StreamTable::instance().add(stream);
+  text.stream = {core::current().context().self, index};
+  return stream;
+}
+
+}  // namespace
+
+MadeCall prepare_task(CallText text, std::vector<CellRef> refs, std::int64_t streaming, detail::TaskBase*& task) {
+  std::uint64_t index = 0;
+  auto stream = make_stream(text, streaming, index);
+  task = make_task(std::move(text), std::move(refs));
+  return finish_making(task, body_of(task).text, std::move(stream), index);
+}
+
+MadeCall prepare_call(CallText text, std::vector<CellRef> refs, std::int64_t streaming, detail::CallBase*& call) {
+  std::uint64_t index = 0;
+  auto stream = make_stream(text, streaming, index);
+  call = make_call(std::move(text), std::move(refs));
+  return finish_making(call, body_of(call).text, std::move(stream), index);
+}
+
+void submit_prepared(Pool& pool, detail::TaskBase* task, const CallOptions& options) {
+  constexpr int kDefaultRetries = 3;
+  const int retries = options.max_retries < 0 ? INT32_MAX : options.max_retries;
+  if (options.placed()) {
+    TaskOptions placed;
+    placed.resources = options.resources;
+    placed.placement = options.placement;
+    placed.max_retries = retries;
+    return detail::submit_placed(task, placed);
+  }
+  if (retries != kDefaultRetries) {
+    if (task->extra == nullptr) task->extra = new detail::Invocation::Extra;
+    task->extra->options.max_retries = retries;
+  }
+  const auto& body = body_of(task);
+  const bool ready = std::all_of(body.refs.begin(), body.refs.begin() + body.text.deps,
+                                 [](const CellRef& dep) { return dep->ready(); });
+  if (ready)
+    pool.submit(task);
+  else
+    detail::submit_task(task, true);
+}
+
+CellRef create_python_actor(CallText text, std::vector<CellRef> refs, const CallOptions& options) {
+  const auto key = text.key;
+  auto* create = make_create(std::move(text), std::move(refs));
+  ActorOptions placed;
+  placed.resources = options.resources;
+  placed.placement = options.placement;
+  placed.name = options.name;
+  placed.detached = options.detached;
+  auto actor = detail::spawn_actor(create, placed, kActorType);
+  auto& core = core::current();
+  core::post(*core.context().host,
+             [&core, actor, key] { ActorTable::instance().add(key, core.refs().export_cell(actor.get()).id); });
+  return actor;
+}
+
+std::string describe_ranks(core::Session& session) {
+  auto& core = session.core();
+  auto list = nlohmann::json::array();
+  const auto amounts = [](const scheduler::Resources& resources) {
+    constexpr double kUnit = scheduler::Resources::kUnit;
+    nlohmann::json object;
+    object["CPU"] = static_cast<double>(resources.cpu_units()) / kUnit;
+    if (resources.gpu_units() != 0) object["GPU"] = static_cast<double>(resources.gpu_units()) / kUnit;
+    object["memory"] = resources.memory_bytes();
+    for (const auto& [name, units] : resources.custom()) object[name] = static_cast<double>(units) / kUnit;
+    return object;
+  };
+  for (const auto& member : session.members()) {
+    nlohmann::json row;
+    row["rank"] = member.rank;
+    row["alive"] = core.context().alive(member.rank);
+    row["node"] = member.node_id;
+    row["host"] = member.host;
+    row["pid"] = member.pid;
+    const auto& total = core.cluster().total(member.rank);
+    row["cpus"] = static_cast<double>(total.cpu_units()) / scheduler::Resources::kUnit;
+    row["total"] = amounts(total);
+    row["available"] = amounts(core.cluster().available(member.rank));
+    row["labels"] = core.cluster().labels(member.rank);
+    list.push_back(std::move(row));
+  }
+  return list.dump();
+}
+
+}  // namespace trireme::python
