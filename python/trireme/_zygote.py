@@ -47,13 +47,19 @@ def environment() -> dict[str, str]:
 
 
 def start(preload: list[str]) -> tuple[int, int]:
-    """Starts a template process: (socket to it, its pid). It has no descriptor of this process but that socket."""
+    """Starts a template process: (socket to it, its pid). It has no descriptor of this process but that socket.
+
+    It imports `preload` and the modules named in TRIREME_PRELOAD (separated by commas) before it forks workers: what takes
+    long to import (torch) is then imported once for a rank, not in every worker.
+    """
     if not sys.executable:
         raise RuntimeError("sys.executable is empty, so no worker can be started: embed Python with a program name set")
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     program = "import sys; sys.path[0] = sys.argv[1]; from trireme._zygote import main; main()"
-    arguments = [sys.executable, "-c", program, root, str(theirs.fileno()), str(os.getpid()), ",".join(preload)]
+    wanted = [name.strip() for name in os.environ.get("TRIREME_PRELOAD", "").split(",")]
+    names = ",".join([*preload, *(name for name in wanted if name)])
+    arguments = [sys.executable, "-c", program, root, str(theirs.fileno()), str(os.getpid()), names]
     theirs.set_inheritable(True)
     with open(os.devnull) as null:
         # A session of its own: Ctrl-C at the terminal reaches the rank, which decides what becomes of the workers.
@@ -97,7 +103,8 @@ class _Zygote:
 
         self.preload = list(preload)
         for name in self.preload:
-            _try_import(name)
+            if not _try_import(name):
+                sys.stderr.write(f"trireme: TRIREME_PRELOAD names {name!r}, which cannot be imported\n")
         self._freeze()
 
     def _freeze(self) -> None:
@@ -196,11 +203,12 @@ class _Zygote:
             pass  # the rank is gone; the next receive says so
 
 
-def _try_import(name: str) -> None:
+def _try_import(name: str) -> bool:
     try:
         __import__(name)
     except ImportError:
-        pass
+        return False
+    return True
 
 
 if __name__ == "__main__":
