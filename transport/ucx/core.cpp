@@ -78,12 +78,17 @@ int Core::settle(Sink* sink) {
     else if (peer->chunks_in_flight == 0)
       release_key(*peer);
   }
+  for (Peer* peer : std::exchange(serving_, {})) {
+    peer->serving = serve(*peer);
+    if (peer->serving) serving_.push_back(peer);
+  }
   return events + run_finished();
 }
 
 bool Core::arm() {
   if (closing_) return true;
-  const bool quiet = failed_.empty() && leaving_.empty() && greeted_.empty() && active_.empty() && finished_.empty();
+  const bool quiet = failed_.empty() && leaving_.empty() && greeted_.empty() && active_.empty() && serving_.empty() &&
+                     finished_.empty();
   return quiet && worker_->arm();
 }
 
@@ -132,7 +137,7 @@ void Core::close(std::int64_t grace_ns) {
         ucp_request_free(std::exchange(request, nullptr));
     std::erase(closing_requests_, nullptr);
     return !closing_requests_.empty() || std::any_of(peers_.begin(), peers_.end(), [](const auto& peer) {
-      return peer->sends_in_flight != 0 || peer->chunks_in_flight != 0;
+      return peer->sends_in_flight != 0 || peer->chunks_in_flight != 0 || peer->pieces_in_flight != 0;
     });
   };
   const auto release_deadline = SystemClock::read() + kReleaseMax;

@@ -18,7 +18,8 @@ namespace trireme::transport::ucx {
 /// Whether this UCX aborts the process when a connection ends while its own wire-up waits (handshake.cpp).
 bool defers_wire_up();
 
-/// The backend's state and its parts: connection.cpp, handshake.cpp, frames.cpp, pulls.cpp, core.cpp.
+/// The backend's state and its parts: connection.cpp, handshake.cpp, frames.cpp, pulls.cpp, reads.cpp,
+/// core.cpp.
 ///
 /// UCX callbacks only take notes or deliver a frame. What they find (a failed connection, a finished get, a peer that
 /// leaves) is dealt with by settle() after ucp_worker_progress() has returned, so that no endpoint is opened or closed
@@ -88,12 +89,22 @@ class Core {
   // pulls.cpp
   bool unpack_key(Peer& peer);
   void issue(Peer& peer);
-  void issue_chunk(Peer& peer, Pull& pull);
+  bool issue_chunk(Peer& peer, Pull& pull);
   void end_pulls(Peer& peer);
   void release_key(Peer& peer);
   int run_finished();
   static void on_chunk(void* request, ucs_status_t status, void* argument);
   void chunk_done(Pull& pull, ucs_status_t status);
+
+  // reads.cpp
+  bool ask_chunk(Peer& peer, Pull& pull, std::span<std::byte> chunk);
+  void end_reads(Peer& peer);
+  bool serve(Peer& peer);
+  static ucs_status_t on_read_message(void* argument, const void* header, std::size_t header_bytes, void* data,
+                                      std::size_t bytes, const ucp_am_recv_param_t* param);
+  static ucs_status_t on_piece_message(void* argument, const void* header, std::size_t header_bytes, void* data,
+                                       std::size_t bytes, const ucp_am_recv_param_t* param);
+  static void on_piece_sent(void* request, ucs_status_t status, void* argument);
 
   // core.cpp
   int settle(Sink* sink);
@@ -116,6 +127,7 @@ class Core {
   std::vector<Peer*> present_;  // by rank; nullptr where none was added
   std::vector<std::unique_ptr<Peer>> peers_;
   SlotPool slots_;
+  PiecePool pieces_;
 
   // Notes of callbacks, worked off by settle().
   std::vector<Peer*> failed_;
@@ -123,6 +135,7 @@ class Core {
   std::vector<Peer*> greeted_;  // sent a first message: connect back, so that their death is noticed
   std::vector<Peer*> shaking_;  // connected, not open yet
   std::vector<Peer*> active_;
+  std::vector<Peer*> serving_;  // with reads to answer
   std::vector<std::unique_ptr<Pull>> finished_;
   std::vector<void*> closing_requests_;
 };

@@ -16,7 +16,8 @@ constexpr std::uint32_t kFramesPerPeerMax = 64;
 
 Status Core::listen() {
   for (const auto& [id, callback] :
-       {std::pair{kFrameMessage, &Core::on_frame_message}, std::pair{kControlMessage, &Core::on_control_message}}) {
+       {std::pair{kFrameMessage, &Core::on_frame_message}, std::pair{kControlMessage, &Core::on_control_message},
+        std::pair{kReadMessage, &Core::on_read_message}, std::pair{kPieceMessage, &Core::on_piece_message}}) {
     ucp_am_handler_param_t param{};
     param.field_mask = UCP_AM_HANDLER_PARAM_FIELD_ID | UCP_AM_HANDLER_PARAM_FIELD_FLAGS |
                        UCP_AM_HANDLER_PARAM_FIELD_CB | UCP_AM_HANDLER_PARAM_FIELD_ARG;

@@ -28,8 +28,9 @@ bool defers_wire_up() {
 
 void Core::begin_handshake(Peer& peer) {
   const auto is_tcp = [](const std::string& lane) { return lane.starts_with("tcp/"); };
-  const auto lanes = handshakes_ ? lanes_of(peer.endpoint) : std::vector<std::string>{};
-  peer.open = lanes.empty() || !std::all_of(lanes.begin(), lanes.end(), is_tcp);
+  const auto lanes = lanes_of(peer.endpoint);
+  peer.reads_by_message = !lanes.empty() && std::all_of(lanes.begin(), lanes.end(), is_tcp);
+  peer.open = !handshakes_ || !peer.reads_by_message;
   if (!peer.open && !advance_handshake(peer)) shaking_.push_back(&peer);
 }
 

@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "transport/transport.hpp"
 #include "transport/ucx/address.hpp"
@@ -27,6 +28,21 @@ struct Pull {
   std::uint32_t in_flight = 0;   ///< chunks UCX holds
   ucs_status_t status = UCS_OK;  ///< of the first chunk that failed
   GetDone done;
+};
+
+/// A chunk of a get that was asked for by message (reads.cpp).
+struct Read {
+  std::uint64_t id = 0;
+  Pull* pull = nullptr;
+  std::span<std::byte> into;
+  std::size_t left = 0;  ///< bytes to come
+};
+
+/// Memory of this rank that a peer has asked for.
+struct Serve {
+  std::uint64_t id = 0;
+  std::span<const std::byte> memory;
+  std::size_t sent = 0;
 };
 
 /// Where frames and gets towards one rank stand.
@@ -74,6 +90,13 @@ struct Peer {
   std::deque<std::unique_ptr<Pull>> pulls;
   std::uint32_t chunks_in_flight = 0;
   bool active = false;  ///< stands in the list of peers with chunks to issue
+
+  bool reads_by_message = false;  ///< set when the endpoint is made
+  std::uint64_t next_read = 0;
+  std::vector<Read> reads;  ///< few: chunks in flight
+  std::deque<Serve> serves;
+  bool serving = false;  ///< stands in the list of peers to serve
+  std::uint32_t pieces_in_flight = 0;
 };
 
 }  // namespace trireme::transport::ucx

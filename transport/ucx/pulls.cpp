@@ -45,7 +45,6 @@ void Core::pull(Peer& peer, std::uint64_t offset, std::span<std::byte> into, Get
 
 bool Core::unpack_key(Peer& peer) {
   if (peer.key != nullptr) return true;
-  if (!connect(peer)) return false;
   const auto status = ucp_ep_rkey_unpack(peer.endpoint, peer.address.memory_key.data(), &peer.key);
   if (status == UCS_OK) return true;
   peer.key = nullptr;
@@ -54,14 +53,16 @@ bool Core::unpack_key(Peer& peer) {
 }
 
 void Core::issue(Peer& peer) {
-  if (!unpack_key(peer)) return;  // settle() ends the gets
-  if (!peer.open) return;         // advance_handshake() comes back
+  if (!connect(peer)) return;  // settle() ends the gets
+  if (!peer.open) return;      // advance_handshake() comes back
+  if (!peer.reads_by_message && !unpack_key(peer)) return;
   while (!peer.pulls.empty() && peer.chunks_in_flight < kChunksPerPeerMax) {
     Pull& front = *peer.pulls.front();
     const bool whole = front.issued == front.into.size();
     if (!whole && front.status == UCS_OK) {
-      issue_chunk(peer, front);
-      continue;
+      if (issue_chunk(peer, front)) continue;
+      if (!std::exchange(peer.active, true)) active_.push_back(&peer);  // again when slots are free
+      return;
     }
     auto pull = std::move(peer.pulls.front());
     peer.pulls.pop_front();
@@ -72,8 +73,15 @@ void Core::issue(Peer& peer) {
   }
 }
 
-void Core::issue_chunk(Peer& peer, Pull& pull) {
+bool Core::issue_chunk(Peer& peer, Pull& pull) {
   const auto chunk = pull.into.subspan(pull.issued, std::min(kChunkBytes, pull.into.size() - pull.issued));
+  if (peer.reads_by_message) {
+    if (!ask_chunk(peer, pull, chunk)) return false;
+    pull.issued += chunk.size();
+    ++pull.in_flight;
+    ++peer.chunks_in_flight;
+    return true;
+  }
   ucp_request_param_t param{};
   param.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
   param.cb.send = &Core::on_chunk;
@@ -90,6 +98,7 @@ void Core::issue_chunk(Peer& peer, Pull& pull) {
   } else if (request != nullptr && pull.status == UCS_OK) {
     pull.status = UCS_PTR_STATUS(request);
   }
+  return true;
 }
 
 void Core::on_chunk(void* request, ucs_status_t status, void* argument) {
@@ -118,6 +127,7 @@ void Core::end_pulls(Peer& peer) {
       pull.release();
   }
   peer.pulls.clear();
+  end_reads(peer);
   if (peer.chunks_in_flight == 0) release_key(peer);
 }
 

@@ -5,6 +5,8 @@
 #include <utility>
 #include <vector>
 
+#include "transport/ucx/wire.hpp"
+
 namespace trireme::transport::ucx {
 
 struct Peer;
@@ -42,6 +44,27 @@ class SlotPool {
   std::size_t slot_bytes_;
   std::vector<std::unique_ptr<Slot>> slots_;
   Slot* free_ = nullptr;
+};
+
+/// One piece of memory on its way to a reader. UCX refers to the header until the send completes.
+struct Piece {
+  PieceHeader header;
+  Peer* peer = nullptr;
+  Piece* next_free = nullptr;
+};
+
+/// Pieces made when first needed and kept; each peer has a few at most (reads.cpp).
+class PiecePool {
+ public:
+  Piece& take() {
+    if (free_ == nullptr) return *pieces_.emplace_back(std::make_unique<Piece>());
+    return *std::exchange(free_, free_->next_free);
+  }
+  void give(Piece& piece) { piece.next_free = std::exchange(free_, &piece); }
+
+ private:
+  std::vector<std::unique_ptr<Piece>> pieces_;
+  Piece* free_ = nullptr;
 };
 
 }  // namespace trireme::transport::ucx

@@ -9,6 +9,8 @@ namespace trireme::transport::ucx {
 /// Active message ids.
 constexpr unsigned kFrameMessage = 1;    ///< Header, then the frame
 constexpr unsigned kControlMessage = 2;  ///< Header, then Control
+constexpr unsigned kReadMessage = 3;     ///< Header, then ReadRequest
+constexpr unsigned kPieceMessage = 4;    ///< PieceHeader as UCX's own header, the bytes as its payload
 
 /// First in every message.
 struct Header {
@@ -31,5 +33,20 @@ struct Control {
   std::uint64_t frames = 0;
 };
 static_assert(sizeof(Control) == 16);
+
+/// Asks for exposed memory where the device cannot read it by itself (reads.cpp).
+struct ReadRequest {
+  std::uint64_t id = 0;      ///< the reader's, comes back with every piece
+  std::uint64_t offset = 0;  ///< in the owner's exposed memory
+  std::uint64_t bytes = 0;   ///< at least 1
+};
+static_assert(sizeof(ReadRequest) == 24);
+
+struct PieceHeader {
+  Header header;
+  std::uint64_t id = 0;
+  std::uint64_t offset = 0;  ///< of the piece in what was asked for
+};
+static_assert(sizeof(PieceHeader) == 32);
 
 }  // namespace trireme::transport::ucx
