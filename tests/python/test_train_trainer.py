@@ -315,8 +315,9 @@ def test_a_seed_gives_every_worker_its_own_and_the_same_each_time(tmp_path: Path
 
 
 def test_nothing_stays_reserved(tmp_path: Path, runtime: Any) -> None:
-    from conftest import eventually
-
-    trainer(lambda: train.report({}), tmp_path).fit()
-    total = runtime.cluster_resources()["CPU"]
-    eventually(lambda: runtime.available_resources().get("CPU", 0) == total)
+    total = int(runtime.cluster_resources()["CPU"])
+    for name in ("a", "b"):
+        assert trainer(lambda: train.report({}), tmp_path / name, workers=total).fit().error is None
+    group = runtime.util.placement_group([{"CPU": 1}] * total)
+    runtime.get(group.ready(), timeout=60)
+    runtime.util.remove_placement_group(group)

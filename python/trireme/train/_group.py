@@ -132,7 +132,7 @@ class WorkerGroup:
         try:
             event = trireme.get(ref)
         except trireme.exceptions.RayError as error:
-            self._raise_failures({rank: error}, waiting)
+            self._raise_failures({rank: _bare(error)}, waiting)
         if isinstance(event, Ended) and event.error is not None:
             event.error.remote_traceback = event.trace
             self._raise_failures({rank: event.error}, waiting)
@@ -147,7 +147,7 @@ class WorkerGroup:
             try:
                 event = trireme.get(ref)
             except trireme.exceptions.RayError as error:
-                failures[waiting[ref]] = error
+                failures[waiting[ref]] = _bare(error)
                 continue
             if isinstance(event, Ended) and event.error is not None:
                 event.error.remote_traceback = event.trace
@@ -194,3 +194,8 @@ def _shards(datasets: Mapping[str, Any], config: DataConfig, size: int) -> list[
 
 def _first_line(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), "")
+
+
+def _bare(error: BaseException) -> BaseException:
+    """Without the frames of this process, whose variables would keep the workers' references for as long as the error."""
+    return error.with_traceback(None)
