@@ -1,26 +1,33 @@
 // The heat equation on a plate, solved in MPI, while actors of the runtime beside it watch the field: the solver
 // publishes its block every few steps and goes on; an actor of the same node computes the block's statistics in the
-// memory where the solver wrote it; one more actor joins the blocks and writes an HDF5 file.
+// memory where the solver wrote it; one more actor joins the blocks and writes an HDF5 file. With --surrogate a network
+// is trained on the same fields meanwhile, by one actor a rank that average their gradients.
 #include <mpi.h>
 
 #include <CLI/CLI.hpp>
+#include <cmath>
 #include <cstdio>
 #include <deque>
 #include <exception>
+#include <optional>
 #include <string>
 #include <trireme/embed.hpp>
 #include <trireme/trireme.hpp>
+#include <utility>
 #include <vector>
 
 #include "check.hpp"
 #include "parallel.hpp"
+#include "plot.hpp"
 #include "series.hpp"
+#include "training.hpp"
 
 namespace {
 
 using heat::BlockStatistics;
 using heat::ParallelSolver;
 using heat::Series;
+using heat::SurrogateTrainer;
 
 struct Options {
   std::size_t size = 512;
@@ -28,6 +35,7 @@ struct Options {
   std::uint64_t every = 50;
   std::string output = "heat.h5";
   std::string memory = "in-place";
+  std::string surrogate;
   bool check = false;
 };
 
@@ -61,21 +69,55 @@ trireme::Actor<Series> series_of_run(const trireme::Embedded& runtime, MPI_Comm 
   return series;
 }
 
-void solve(ParallelSolver& solver, const heat::Plate& plate, const Options& options, trireme::Rank rank,
-           const trireme::Actor<BlockStatistics>& statistics, const trireme::Actor<Series>& series) {
-  std::deque<trireme::Ref<std::uint64_t>> in_flight;
+/// The trainer of this rank's copy of the surrogate; none when it was not asked for.
+trireme::Actor<SurrogateTrainer> surrogate_trainer(const Options& options, const heat::Plate& plate, trireme::Rank rank,
+                                                   MPI_Comm comm) {
+  if (options.surrogate.empty()) return {};
+  heat::make_training_group(comm);
+  trireme::ActorOptions placed;
+  placed.placement = trireme::Placement::on(rank);
+  return trireme::spawn_with<SurrogateTrainer>(placed, heat::Patch::of(plate.rate, options.every).spacing);
+}
+
+/// What the actors have of one step, under way.
+struct Analysis {
+  std::uint64_t step;
+  trireme::Ref<std::uint64_t> complete;
+  std::optional<trireme::Ref<heat::Mistakes>> learned;
+};
+
+/// Waits for the analysis and notes how wrong the surrogate was.
+void finish(const Analysis& analysis, std::vector<heat::SurrogateError>& errors) {
+  trireme::get(analysis.complete);
+  if (!analysis.learned) return;
+  const auto mistakes = trireme::get(*analysis.learned);
+  if (mistakes.cells == 0) return;  // of the first field nothing can be said yet
+  errors.push_back(
+      {analysis.step, std::sqrt(mistakes.squares / mistakes.cells), std::sqrt(mistakes.unchanged / mistakes.cells)});
+}
+
+/// Returns the errors of the surrogate, empty when there is none.
+std::vector<heat::SurrogateError> solve(ParallelSolver& solver, const heat::Plate& plate, const Options& options,
+                                        trireme::Rank rank, const trireme::Actor<BlockStatistics>& statistics,
+                                        const trireme::Actor<Series>& series,
+                                        const trireme::Actor<SurrogateTrainer>& trainer) {
+  std::deque<Analysis> in_flight;
+  std::vector<heat::SurrogateError> errors;
   for (std::uint64_t step = 1; step <= options.steps; ++step) {
     solver.advance();
     if (step % options.every != 0) continue;
     const auto field = trireme::put(solver.publish());
     const auto part = statistics.call<&BlockStatistics::analyse>(plate.size, field);
-    in_flight.push_back(series.call<&Series::add>(step, rank, part));
+    Analysis analysis{step, series.call<&Series::add>(step, rank, part), {}};
+    if (trainer) analysis.learned = trainer.call<&SurrogateTrainer::learn>(plate.size, field);
+    in_flight.push_back(std::move(analysis));
     if (in_flight.size() > kInFlight) {
-      trireme::get(in_flight.front());
+      finish(in_flight.front(), errors);
       in_flight.pop_front();
     }
   }
-  for (const auto& ref : in_flight) trireme::get(ref);
+  for (const auto& analysis : in_flight) finish(analysis, errors);
+  return errors;
 }
 
 /// The whole plate, on rank 0.
@@ -120,15 +162,37 @@ bool check(const heat::Plate& plate, const Options& options, const std::vector<d
   return wrong.empty();
 }
 
+/// True when the surrogate has become better than at first, and better than saying that nothing changes.
+bool report_surrogate(const std::vector<heat::SurrogateError>& errors, const std::string& path) {
+  if (errors.size() < 2) {
+    std::printf("the surrogate saw fewer than three fields: nothing to plot\n");
+    return true;
+  }
+  heat::plot(path, errors);
+  const auto &first = errors.front(), &last = errors.back();
+  std::printf(
+      "surrogate: error %.2e at step %llu (%.0f%% of saying that nothing changes), %.2e at step %llu (%.1f%%); plotted "
+      "in "
+      "%s\n",
+      first.error, static_cast<unsigned long long>(first.step), 100 * first.error / first.unchanged, last.error,
+      static_cast<unsigned long long>(last.step), 100 * last.error / last.unchanged, path.c_str());
+  return last.error < first.error && last.error / last.unchanged < 0.5 * first.error / first.unchanged;
+}
+
 bool run(const Options& options, MPI_Comm comm) {
-  auto runtime = trireme::embed(comm);
+  auto beside = trireme::beside_a_program();
+  // A trainer waits for the other ranks' in its thread; the statistics must not wait behind it.
+  if (!options.surrogate.empty()) beside.threads = 2;
+  auto runtime = trireme::embed(comm, beside);
   const auto plate = heat::Plate::of(options.size);
   const auto memory = options.memory == "in-place" ? ParallelSolver::Memory::in_place : ParallelSolver::Memory::copied;
   ParallelSolver solver(plate, comm, memory);
   const auto statistics = node_statistics(runtime, comm);
   const auto series = series_of_run(runtime, comm, plate, options.output);
 
-  solve(solver, plate, options, runtime.rank(), statistics, series);
+  const auto trainer = surrogate_trainer(options, plate, runtime.rank(), comm);
+
+  const auto errors = solve(solver, plate, options, runtime.rank(), statistics, series, trainer);
 
   unsigned long long bytes[2] = {solver.bytes_published(), solver.bytes_copied()};
   MPI_Allreduce(MPI_IN_PLACE, bytes, 2, MPI_UNSIGNED_LONG_LONG, MPI_SUM, comm);
@@ -145,7 +209,9 @@ bool run(const Options& options, MPI_Comm comm) {
   std::printf("published %.1f MB, of which the solver copied %.1f MB (--memory %s)\n", bytes[0] / 1e6, bytes[1] / 1e6,
               options.memory.c_str());
   std::printf("statistics are in %s\n", path.c_str());
-  return !options.check || check(plate, options, field, steps);
+  const bool learned = options.surrogate.empty() || report_surrogate(errors, options.surrogate);
+  if (!learned) std::printf("the surrogate did not learn\n");
+  return learned && (!options.check || check(plate, options, field, steps));
 }
 
 int parse(int argc, char** argv, Options& options, int rank, int ranks) {
@@ -159,12 +225,18 @@ int parse(int argc, char** argv, Options& options, int rank, int ranks) {
   app.add_option("--memory", options.memory, "in-place: compute where all can read; copied: copy once when publishing")
       ->check(CLI::IsMember({"in-place", "copied"}))
       ->capture_default_str();
+  app.add_option("--surrogate", options.surrogate, "train a network on the fields and plot its error to this SVG file");
   app.add_flag("--check", options.check, "compare with a serial run");
   try {
     app.parse(argc, argv);
     // gather() counts in int, as MPI does.
     if (options.size < 2 || options.size > 32'768 || options.size < static_cast<std::size_t>(ranks))
       throw CLI::ValidationError("--size", "between 2 and 32768, and at least the number of ranks");
+    const auto plate = heat::Plate::of(options.size);
+    const auto needed = 2 * heat::Patch::of(plate.rate, options.every).margin() + 1;
+    if (!options.surrogate.empty() && options.size / static_cast<std::size_t>(ranks) < needed)
+      throw CLI::ValidationError("--surrogate", "each rank needs " + std::to_string(needed) +
+                                                    " rows for it: a larger --size, a smaller --every or fewer ranks");
   } catch (const CLI::ParseError& error) {
     if (rank == 0) return app.exit(error);
     return error.get_exit_code();
