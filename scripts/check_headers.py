@@ -18,7 +18,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-FOLDERS = ("base", "transport", "objstore", "scheduler", "core", "ml", "benchmarks", "tests", "tools", "examples")
+FOLDERS = ("base", "transport", "objstore", "scheduler", "core", "ml", "python", "benchmarks", "tests", "tools", "examples")
 INCLUDE = re.compile(r'^\s*#\s*include\s*["<]([^">]+)[">]', re.MULTILINE)
 
 
