@@ -23,25 +23,64 @@ namespace {
 /// How often a blocked call looks for signals.
 constexpr Nanos kCheckEvery = 50 * kMillisecond;
 
+/// What the interpreter holds of a runtime may outlive it: an array in a global variable, say. Then its arena stays
+/// mapped until the process ends, and what goes later is not told to anybody.
+struct Holds {
+  static inline std::atomic<std::uint64_t> session{0};  ///< the number of the runtime that is there, 0: none
+  static inline std::atomic<std::int64_t> count{0};     ///< of the holds on it
+  const std::uint64_t mine = session.load(std::memory_order_relaxed);
+  Holds() { count.fetch_add(1, std::memory_order_relaxed); }
+  /// False when the runtime that it belongs to is gone.
+  bool give_up() const {
+    if (session.load(std::memory_order_acquire) != mine) return false;
+    // release: pairs with stop(), which ends the arena after the last one.
+    count.fetch_sub(1, std::memory_order_release);
+    return true;
+  }
+  Holds(const Holds&) = delete;
+  Holds& operator=(const Holds&) = delete;
+};
+
 class CellReference final : public Reference {
  public:
   explicit CellReference(CellRef c) : cell(std::move(c)) {}
   ~CellReference() override {
-    // References outlive the runtime where programs keep them; there is nobody to tell then.
-    if (core::current_or_null() == nullptr) cell.detach();
+    if (holds.give_up())
+      cell = {};
+    else
+      cell.detach();
   }
   bool ready() const override { return cell->ready(); }
   std::uint64_t key() const override { return reinterpret_cast<std::uintptr_t>(cell.get()); }
   CellRef cell;
+  Holds holds;
+};
+
+/// A value that was pinned for the interpreter.
+struct PinnedValue {
+  detail::Value value;
+  Holds holds;
+  PinnedValue() = default;
+  ~PinnedValue() {
+    if (holds.give_up()) return;
+    for (auto& ref : value.refs) ref.detach();
+    new detail::Buffer(std::move(value.buffer));
+  }
+  PinnedValue(const PinnedValue&) = delete;
+  PinnedValue& operator=(const PinnedValue&) = delete;
 };
 
 class StreamReference final : public Reference {
  public:
   StreamReference(std::shared_ptr<Stream> stream, std::uint64_t index)
       : consumer(std::make_unique<StreamConsumer>(std::move(stream), index)) {}
+  ~StreamReference() override {
+    if (!holds.give_up()) [[maybe_unused]] auto* kept = consumer.release();
+  }
   bool ready() const override { return false; }
   std::uint64_t key() const override { return reinterpret_cast<std::uintptr_t>(consumer.get()); }
   std::unique_ptr<StreamConsumer> consumer;
+  Holds holds;
 };
 
 RefPtr wrap(CellRef cell) { return cell ? std::make_shared<CellReference>(std::move(cell)) : nullptr; }
@@ -81,8 +120,8 @@ class RankApiImpl final : public RankApi {
   ~RankApiImpl() override { stop(); }
   void open(const RankOptions& options);
 
-  Rank rank() const override { return session_->rank(); }
-  std::uint32_t size() const override { return session_->core().context().size; }
+  Rank rank() const override { return rank_; }
+  std::uint32_t size() const override { return size_; }
   std::vector<RefPtr> submit(const CallSource& call, const CallerOptions* options) override;
   RefPtr create_actor(const CallSource& call, const CallerOptions& options, const Check& interrupted) override;
   std::vector<RefPtr> call(const RefPtr& actor, const CallSource& call) override;
@@ -107,7 +146,7 @@ class RankApiImpl final : public RankApi {
   std::string ranks(const Check& interrupted) override;
   void serve(const Check& interrupted) override;
   void stop() override;
-  std::vector<LogLine> next_logs() override { return pool_->next_logs(); }
+  std::vector<LogLine> next_logs() override { return logs_->next_logs(); }
 
  private:
   core::Host& host() { return session_->host(); }
@@ -130,6 +169,9 @@ class RankApiImpl final : public RankApi {
 
   std::unique_ptr<core::Session> session_;
   std::unique_ptr<Pool> pool_;
+  Pool* logs_ = nullptr;
+  Rank rank_ = 0;
+  std::uint32_t size_ = 1;
   bool stopped_ = false;
   std::mutex watched_mutex_;
   std::condition_variable watched_ready_;
@@ -145,6 +187,8 @@ void RankApiImpl::ask(F start) {
 }
 
 void RankApiImpl::open(const RankOptions& options) {
+  static std::atomic<std::uint64_t> sessions{0};
+  Holds::session.store(sessions.fetch_add(1) + 1, std::memory_order_release);
   if (core::current_or_null() != nullptr) {
     auto error = invalid("this process has a runtime already: shut it down before another is started");
     error.code = Errc::already_exists;
@@ -176,6 +220,7 @@ void RankApiImpl::open(const RankOptions& options) {
     pool.zygote_fd = options.zygote_fd;
     pool.prestart = options.prestart < 0 ? pool.cpus : static_cast<unsigned>(options.prestart);
     pool_ = std::make_unique<Pool>(made, pool);
+    logs_ = pool_.get();
     opened = pool_->open();
     made.core().attach(pool_.get());
     made.host().side = pool_.get();
@@ -185,6 +230,8 @@ void RankApiImpl::open(const RankOptions& options) {
   });
   if (!session) raise(session.error());
   session_ = std::move(*session);
+  rank_ = session_->rank();
+  size_ = session_->core().context().size;
   if (!opened.ok()) raise(opened.error());
 }
 
@@ -304,16 +351,15 @@ Got RankApiImpl::got(const CellRef& cell) {
     for (const auto& ref : *refs) held.refs.push_back(wrap(ref));
     return held;
   }
-  std::shared_ptr<detail::Value> value;
+  auto pin = std::make_shared<PinnedValue>();
   try {
-    value = std::make_shared<detail::Value>(cell->form() == detail::CellForm::typed ? cell->ops()->encode(cell.get())
-                                                                                    : detail::pinned(cell.get()));
+    pin->value = cell->form() == detail::CellForm::typed ? cell->ops()->encode(cell.get()) : detail::pinned(cell.get());
   } catch (const Exception& lost) {
     return lost.info();
   }
-  held.blob = value->view();
-  for (const auto& ref : value->refs) held.refs.push_back(wrap(ref));
-  held.keep = std::move(value);
+  held.blob = pin->value.view();
+  for (const auto& ref : pin->value.refs) held.refs.push_back(wrap(ref));
+  held.keep = std::move(pin);
   return held;
 }
 
@@ -502,9 +548,18 @@ void RankApiImpl::stop() {
   session_->stop();
   set_runner(nullptr);
   set_the_pool(nullptr);
-  const std::lock_guard lock(watched_mutex_);
-  *open_ = false;
-  watched_ready_.notify_all();
+  {
+    const std::lock_guard lock(watched_mutex_);
+    *open_ = false;
+    watched_ready_.notify_all();
+  }
+  // From here on what is held is not given back to this runtime.
+  Holds::session.store(0, std::memory_order_release);
+  if (Holds::count.exchange(0, std::memory_order_acquire) != 0) {
+    // Never destroyed, and reachable, so that nothing counts it as a leak.
+    static auto& kept = *new std::vector<std::pair<std::unique_ptr<core::Session>, std::unique_ptr<Pool>>>;
+    kept.emplace_back(std::move(session_), std::move(pool_));
+  }
 }
 
 }  // namespace

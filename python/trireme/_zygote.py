@@ -43,6 +43,8 @@ def environment() -> dict[str, str]:
     }
     for name in _ONE_THREAD:
         kept.setdefault(name, "1")
+    # A crash is reported by the rank with the worker's last lines, which UCX's own report would push out.
+    kept.setdefault("UCX_HANDLE_ERRORS", "none")
     return kept
 
 
@@ -113,7 +115,10 @@ class _Zygote:
         gc.freeze()
 
     def run(self) -> None:
-        self.channel.send(b"R")
+        try:
+            self.channel.send(b"R")
+        except ConnectionError:
+            return  # the rank was faster: it has ended
         later = [name for name in ("numpy", "cloudpickle", "asyncio") if name not in sys.modules]
         while True:
             # What most programs use is imported while nothing else is to be done, for the workers to come.
