@@ -72,7 +72,7 @@ def test_asha_on_a_written_sequence() -> None:
 @pytest.mark.parametrize("mode", ["max", "min"])
 @pytest.mark.parametrize(("grace", "factor", "max_t"), [(1, 4, 100), (2, 3, 60), (1, 2, 33), (5, 4, 1000)])
 def test_asha_equals_the_rule_written_down_directly(mode: str, grace: int, factor: int, max_t: int) -> None:
-    """Against the rule as the paper states it, on random scores: at a rung, stop unless in the best 1/factor quantile."""
+    """Against the rule as the paper states it, on random scores: at a rung, stop unless in the best 1/factor."""
     rng = np.random.default_rng(7)
     asha = ASHAScheduler(metric="score", mode=mode, grace_period=grace, reduction_factor=factor, max_t=max_t)
     rungs: dict[int, list[float]] = {}
@@ -149,7 +149,7 @@ def test_asha_refuses_nonsense(options: dict[str, Any]) -> None:
 
 
 def test_hyperband_brackets_have_the_published_sizes(tmp_path: Path) -> None:
-    """max_t = 9, eta = 3: bracket s=2 starts 9 trials of 1, keeps 3 at 3, 1 at 9; s=1 starts 5 of 3, keeps 1; s=0: 3 of 9."""
+    """max_t = 9, eta = 3: bracket s=2 has 9 trials of 1, then 3 of 3, 1 of 9; s=1 has 5 of 3, 1 of 9; s=0 has 3 of 9."""
     space = {"slope": sample.grid_search([float(n) for n in range(1, 18)]), "steps": 100}
     scheduler = HyperBandScheduler(max_t=9, reduction_factor=3)
     trials = search(tmp_path / "s", space, scheduler=scheduler, cpus=2)

@@ -20,6 +20,12 @@ def describe(error: Exception) -> Exception:
     return error
 
 
+def last_line(error: BaseException) -> str:
+    """What an error says, without its traceback."""
+    lines = str(error).strip().splitlines()
+    return lines[-1] if lines else repr(error)
+
+
 def write_error(trial: Trial) -> None:
     """Writes ``error.txt`` and ``error.pkl`` into the trial's folder."""
     error = trial.error

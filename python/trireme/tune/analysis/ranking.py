@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from trireme.tune.experiment.trial import Trial
 
@@ -30,7 +29,7 @@ def check(metric: str | None, mode: str | None, scope: str) -> tuple[str, str]:
 
 def score_of(trial: Trial, metric: str, mode: str | None, scope: str) -> float | None:
     """A trial's value; None when it reported none."""
-    seen: dict[str, Any] | None = trial.metric_analysis.get(metric)
+    seen = trial.metric_summary(metric)
     if seen is None:
         return None
     return seen["max" if mode == "max" else "min"] if scope == "all" else seen[scope]

@@ -112,6 +112,7 @@ class TrialProcesses:
         request = trial.placement_group_factory
         self._last_request = request
         info, start = self._info(trial, begin)
+        os.makedirs(trial.path, exist_ok=True)
         idle = next((process for process in self._idle if process.request == request), None)
         if idle is not None:
             self._idle.remove(idle)
@@ -121,7 +122,6 @@ class TrialProcesses:
             self._call(idle, "restart", "restart", trial.config, info, start)
             return
         self._hold(request, 1)
-        os.makedirs(trial.path, exist_ok=True)
         handle = self._backend.start(self._trainable, trial.config, info, start, request, self._experiment.runtime_env)
         process = self._running[trial.trial_id] = Process(
             handle, trial, request, begin=begin, first_checkpoint=info.next_checkpoint

@@ -16,7 +16,7 @@ from trireme.tune.execution.journal import Journal
 from trireme.tune.execution.processes import InStore, TrialProcesses
 from trireme.tune.execution.trial_source import TrialSource
 from trireme.tune.experiment.trial import Trial
-from trireme.tune.failure import describe, is_placement_error, write_error
+from trireme.tune.failure import describe, is_placement_error, last_line, write_error
 from trireme.tune.schedulers.trial_scheduler import TrialScheduler
 from trireme.tune.stopper.stopper import deadline_of
 
@@ -386,30 +386,28 @@ class TuneController:
 
     def _on_failure(self, trial: Trial, error: BaseException) -> None:
         began = self._processes.drop(trial)
-        if is_placement_error(error):
-            self._give_up(
-                TuneError(f"{trial} asks for {trial.placement_group_factory}, which can never be placed: {error}")
-            )
-            return
         trial.num_failures += 1
         trial.error = error if isinstance(error, Exception) else RuntimeError(repr(error))
         write_error(trial)
         limit = self._experiment.failure.max_failures
-        if (limit < 0 or trial.num_failures <= limit) and not self._stopping:
-            logger.warning(
-                "%s failed (%d of %s): %s",
-                trial,
-                trial.num_failures,
-                limit if limit >= 0 else "any number",
-                str(error).strip().splitlines()[-1:] or [repr(error)],
-            )
-            self._call("on_trial_recover", trial)
-            begin = self._stored.get(trial.trial_id) or began
-            if begin is not None:
-                self._begin[trial.trial_id] = begin
-            trial.error = None
-            self.record_status(trial, Trial.PENDING)
+        hopeless = is_placement_error(error)
+        if self._stopping or hopeless or 0 <= limit < trial.num_failures:
+            self._fail(trial, trial.error)
+            if hopeless:
+                asked = f"{trial} asks for {trial.placement_group_factory}"
+                self._give_up(TuneError(f"{asked}, which can never be placed: {error}"))
             return
+        allowed = limit if limit >= 0 else "any number"
+        logger.warning("%s failed (%d of %s): %s", trial, trial.num_failures, allowed, last_line(error))
+        self._call("on_trial_recover", trial)
+        begin = self._stored.get(trial.trial_id) or began
+        if begin is not None:
+            self._begin[trial.trial_id] = begin
+        trial.error = None
+        self.record_status(trial, Trial.PENDING)
+
+    def _fail(self, trial: Trial, error: Exception) -> None:
+        """A trial failed for good."""
         self._unfinished -= 1
         self._begin.pop(trial.trial_id, None)
         self._stored.pop(trial.trial_id, None)
@@ -418,7 +416,7 @@ class TuneController:
         self._searcher.on_trial_complete(trial.trial_id, trial.last_result or None, error=True)
         self._call("on_trial_error", trial)
         if self._experiment.failure.fail_fast == "raise":
-            self._give_up(trial.error)
+            self._give_up(error)
         elif self._experiment.failure.fail_fast:
             self._stop_all()
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import time
-from collections import deque
 from collections.abc import Mapping
-from numbers import Number
 from typing import Any
 
 from trireme.train._checkpoint import Checkpoint
 from trireme.train._config import CheckpointConfig
 from trireme.tune.execution.checkpoint_book import CheckpointBook
 from trireme.tune.execution.placement_groups import PlacementGroupFactory
+from trireme.tune.experiment.metrics import Series, as_number
 
 
 class Trial:
@@ -69,9 +67,7 @@ class Trial:
         self.custom_trial_name: str | None = None
         self.status = self.PENDING
         self.last_result: dict[str, Any] = {}
-        self.metric_analysis: dict[str, dict[str, float]] = {}
-        self._recent: dict[str, deque[float]] = {}
-        self._counts: dict[str, int] = {}
+        self._series: dict[str, Series] = {}
         self.num_failures = 0
         self.error: Exception | None = None
         self.start_time: float | None = None
@@ -171,32 +167,22 @@ class Trial:
                 self._observe(name, value)
 
     def _observe(self, name: str, value: Any) -> None:
-        if not isinstance(value, Number) or isinstance(value, (bool, complex)):
-            return
-        value = float(value)  # type: ignore[arg-type]
-        seen = self.metric_analysis.get(name)
-        if seen is None:
-            self.metric_analysis[name] = {
-                "max": value,
-                "min": value,
-                "avg": value,
-                "last": value,
-                "last-5-avg": value,
-                "last-10-avg": value,
-            }
-            self._recent[name] = deque((value,), maxlen=10)
-            self._counts[name] = 1
-            return
-        count = self._counts[name] = self._counts[name] + 1
-        recent = self._recent[name]
-        recent.append(value)
-        last = list(recent)
-        seen["max"] = max(seen["max"], value) if not math.isnan(seen["max"]) else value
-        seen["min"] = min(seen["min"], value) if not math.isnan(seen["min"]) else value
-        seen["avg"] += (value - seen["avg"]) / count
-        seen["last"] = value
-        seen["last-5-avg"] = sum(last[-5:]) / len(last[-5:])
-        seen["last-10-avg"] = sum(last) / len(last)
+        number = as_number(value)
+        if number is not None:
+            series = self._series.get(name)
+            if series is None:
+                series = self._series[name] = Series()
+            series.add(number)
+
+    @property
+    def metric_analysis(self) -> dict[str, dict[str, float]]:
+        """Each metric over the trial's reports."""
+        return {name: series.summary() for name, series in self._series.items()}
+
+    def metric_summary(self, name: str) -> dict[str, float] | None:
+        """One metric over the trial's reports; None when it was not reported."""
+        series = self._series.get(name)
+        return series.summary() if series is not None else None
 
     def __str__(self) -> str:
         return self.custom_trial_name or f"{self.trainable_name}_{self.trial_id}"

@@ -13,7 +13,7 @@ from trireme.tune import session
 class TuneReportCallback(UserCallback):
     """For a trainer that a function trainable fits: hands each report of rank 0 on to the search.
 
-    Give it as ``RunConfig(callbacks=[TuneReportCallback()])`` to the trainer. (A trainer that *is* the trainable needs none.)
+    Give it as ``RunConfig(callbacks=[TuneReportCallback()])`` to the trainer. A trainer that *is* the trainable needs none.
 
     Raises
     ------

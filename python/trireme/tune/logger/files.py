@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import pickle
 from typing import TYPE_CHECKING, Any
 
 from trireme.train._result import RESULT_FILE
@@ -30,7 +31,6 @@ class JsonLoggerCallback(LoggerCallback):
 
     def log_trial_start(self, trial: Trial) -> None:
         self._close(trial)
-        os.makedirs(trial.path, exist_ok=True)
         text = json.dumps(trial.config, default=to_json)
         self._configs[trial.trial_id] = (trial.config, text)
         with open(os.path.join(trial.path, PARAMS_FILE), "w", encoding="utf-8") as file:
@@ -52,6 +52,10 @@ class JsonLoggerCallback(LoggerCallback):
     def log_trial_end(self, trial: Trial, failed: bool = False) -> None:
         self._close(trial)
 
+    def close(self) -> None:
+        while self._files:
+            os.close(self._files.popitem()[1])
+
     def _close(self, trial: Trial) -> None:
         file = self._files.pop(trial.trial_id, None)
         if file is not None:
@@ -59,10 +63,14 @@ class JsonLoggerCallback(LoggerCallback):
 
     @staticmethod
     def _write_pickle(trial: Trial) -> None:
-        import cloudpickle
+        try:
+            data = pickle.dumps(trial.config)
+        except Exception:
+            import cloudpickle  # lambdas and local classes
 
+            data = cloudpickle.dumps(trial.config)
         with open(os.path.join(trial.path, PARAMS_PICKLE), "wb") as file:
-            cloudpickle.dump(trial.config, file)
+            file.write(data)
 
 
 class CSVLoggerCallback(LoggerCallback):
@@ -80,7 +88,6 @@ class CSVLoggerCallback(LoggerCallback):
         rows = []
         if known is None:
             path = os.path.join(trial.path, PROGRESS_FILE)
-            os.makedirs(trial.path, exist_ok=True)
             columns = _header(path)
             file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
             if columns is None:
@@ -97,6 +104,10 @@ class CSVLoggerCallback(LoggerCallback):
         known = self._files.pop(trial.trial_id, None)
         if known is not None:
             os.close(known[0])
+
+    def close(self) -> None:
+        while self._files:
+            os.close(self._files.popitem()[1][0])
 
 
 def _header(path: str) -> list[str] | None:

@@ -32,6 +32,12 @@ class LoggerCallback(Callback):
     def log_trial_end(self, trial: Trial, failed: bool = False) -> None:
         """A trial ended."""
 
+    def close(self) -> None:
+        """The search is over; trials that it gave up have had no end."""
+
+    def on_experiment_end(self, trials: Sequence[Trial], **info: Any) -> None:
+        self.close()
+
     def on_trial_result(
         self, iteration: int, trials: Sequence[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:

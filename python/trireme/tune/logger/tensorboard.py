@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from numbers import Number
 from typing import TYPE_CHECKING, Any
 
+from trireme.tune.experiment.metrics import as_number
 from trireme.tune.experiment.trial import flatten
 from trireme.tune.logger.event_file import EventFileWriter
 from trireme.tune.logger.logger import LoggerCallback
@@ -13,7 +12,9 @@ from trireme.tune.logger.logger import LoggerCallback
 if TYPE_CHECKING:
     from trireme.tune.experiment.trial import Trial
 
-_LEFT_OUT = frozenset(("config", "pid", "timestamp", "done", "training_iteration"))
+_LEFT_OUT = frozenset(
+    ("config", "pid", "timestamp", "done", "training_iteration", "time_since_restore", "iterations_since_restore")
+)
 
 
 class TBXLoggerCallback(LoggerCallback):
@@ -28,17 +29,20 @@ class TBXLoggerCallback(LoggerCallback):
     def log_trial_result(self, iteration: int, trial: Trial, result: dict[str, Any]) -> None:
         writer = self._writers.get(trial.trial_id)
         if writer is None:
-            os.makedirs(trial.path, exist_ok=True)
             writer = self._writers[trial.trial_id] = EventFileWriter(trial.path)
         step = result.get("timesteps_total") or result["training_iteration"]
-        numbers = {
-            f"ray/tune/{name}": float(value)  # type: ignore[arg-type]
-            for name, value in flatten({k: v for k, v in result.items() if k not in _LEFT_OUT}).items()
-            if isinstance(value, Number) and not isinstance(value, (bool, complex))
-        }
+        numbers = {}
+        for name, value in flatten({key: value for key, value in result.items() if key not in _LEFT_OUT}).items():
+            number = as_number(value)
+            if number is not None:
+                numbers[f"ray/tune/{name}"] = number
         writer.add_scalars(numbers, step)
 
     def log_trial_end(self, trial: Trial, failed: bool = False) -> None:
         writer = self._writers.pop(trial.trial_id, None)
         if writer is not None:
             writer.close()
+
+    def close(self) -> None:
+        while self._writers:
+            self._writers.popitem()[1].close()
