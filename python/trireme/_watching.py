@@ -85,7 +85,8 @@ def future_of(ref: ObjectRef) -> concurrent.futures.Future:
         try:
             value = get(ref)
         except BaseException as error:  # noqa: BLE001 - it is handed on
-            done.set_exception(error)
+            # The frames of this thread say nothing, and would keep the reference as long as the error.
+            done.set_exception(error.with_traceback(None))
         else:
             done.set_result(value)
 

@@ -125,7 +125,11 @@ class Pool:
         except Exception as error:  # noqa: BLE001 - arguments that cannot be serialized are this chunk's failure
             self._events.put((self._finish, member, chunk, None, error))
             return
-        future.add_done_callback(lambda done: self._events.put((self._finish, member, chunk, done, None)))
+        future.add_done_callback(lambda done: self._ended(member, chunk, done))
+
+    def _ended(self, member: _Member, chunk: _Chunk, future: Any) -> None:
+        if not self._terminated:  # else the thread has ended, and the caller was told
+            self._events.put((self._finish, member, chunk, future, None))
 
     def _finish(self, member: _Member, chunk: _Chunk, future: Any, error: BaseException | None) -> None:
         with self._lock:
