@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import difflib
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -238,6 +237,8 @@ class ActorHandle:
         info = descriptor.methods.get(name)
         if info is None:
             if name not in BUILT_IN:
+                import difflib
+
                 nearest = difflib.get_close_matches(name, descriptor.methods, n=1)
                 hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
                 raise AttributeError(f"the actor class {self._class_name} has no method {name!r}{hint}")

@@ -38,9 +38,10 @@ def get(object_refs: Any, *, timeout: float | None = None, _use_object_store: bo
             raise _timed_out(timeout, [object_refs]) from None
         if type(value) is Value:
             refs = value.refs
-            if not refs:
-                return _loads(value.data, buffers=value.buffers)
-            return load_with_refs(value.data, value.buffers, refs)
+            if refs:
+                return load_with_refs(value.data, value.buffers, refs)
+            data = value.data
+            return _loads(data, buffers=value.buffers) if data else None
         from trireme._errors import error_of
 
         raise error_of(value, object_refs)
@@ -80,11 +81,11 @@ def _get_many(object_refs: Any, timeout: float | None) -> Any:
             raise error_of(value, object_refs[i])
     result = []
     for value in values:
-        refs = value.refs
+        refs, data = value.refs, value.data
         if refs:
-            result.append(load_with_refs(value.data, value.buffers, refs))
+            result.append(load_with_refs(data, value.buffers, refs))
         else:
-            result.append(_loads(value.data, buffers=value.buffers))
+            result.append(_loads(data, buffers=value.buffers) if data else None)
     return result
 
 

@@ -140,7 +140,7 @@ _BY_CODE: dict[str, Any] = {
     "worker_lost": exceptions.WorkerCrashedError,
     "peer_lost": exceptions.NodeDiedError,
     "cancelled": _cancelled,
-    "unschedulable": exceptions.TaskUnschedulableError,
+    "unschedulable": exceptions._Unschedulable,
     "out_of_memory": exceptions.ObjectStoreFullError,
     "unavailable": exceptions.ActorUnavailableError,
 }

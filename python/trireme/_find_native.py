@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 from importlib.machinery import EXTENSION_SUFFIXES
 
@@ -22,7 +21,10 @@ def search_path(package: list[str]) -> list[str]:
     if os.path.exists(os.path.join(here, name)):
         return list(package)
     root = os.path.dirname(os.path.dirname(here))
-    built = glob.glob(os.path.join(root, "build", "*", "python", "trireme", name))
+    build = os.path.join(root, "build")
+    presets = os.listdir(build) if os.path.isdir(build) else []
+    folders = [os.path.join(build, preset, "python", "trireme") for preset in presets]
+    built = [folder for folder in folders if os.path.exists(os.path.join(folder, name))]
     if not built:
         return list(package)
-    return [*package, os.path.dirname(max(built, key=os.path.getmtime))]
+    return [*package, max(built, key=lambda folder: os.path.getmtime(os.path.join(folder, name)))]

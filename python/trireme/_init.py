@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import pickle
 import sys
-import tempfile
 import threading
 from typing import Any
 
@@ -201,6 +199,8 @@ def init(
         if configure_logging:
             _configure_logging(logging_level, logging_format)
         if _temp_dir is not None:
+            import tempfile
+
             os.environ["TMPDIR"] = os.fspath(_temp_dir)
             tempfile.tempdir = None
         joined = _join(num_cpus, num_gpus, resources or {}, labels or {}, object_store_memory)
@@ -333,6 +333,8 @@ def shutdown(_exiting_interpreter: bool = False) -> None:
         joined = _state.core
         if joined is None or _state.worker is not None or os.getpid() != _process:
             return
+        if (watching := sys.modules.get("trireme._watching")) is not None:
+            watching.close()
         _state.core = None
         _state.session = 0
         _state.captured_group = None
@@ -396,6 +398,8 @@ def _explain(address: Any, include_dashboard: Any, local_mode: Any, others: dict
         elif name.startswith("_"):
             warnings.warn(f"init({name}=...): an internal setting of Ray without effect here", stacklevel=3)
         else:
+            import difflib
+
             nearest = difflib.get_close_matches(name, _ARGUMENTS, n=1)
             hint = f"; did you mean {nearest[0]!r}?" if nearest else f"; there are: {', '.join(_ARGUMENTS)}"
             raise TypeError(f"init() has no argument {name!r}{hint}")

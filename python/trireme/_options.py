@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from typing import Any
 
@@ -163,13 +162,15 @@ def check(kind: str, options: Options, what: str) -> Options:
 
 def _unknown(kind: str, name: str, what: str) -> str:
     known = _KINDS[kind]
-    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     text = f"{what} has no option {name!r}"
+    for other, theirs in _KINDS.items():
+        if name in theirs and other != "call":
+            return f"{text}; it is an option of a{'n' if other == 'actor' else ''} {other}"
+    import difflib
+
+    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     if nearest:
         return f"{text}; did you mean {nearest[0]!r}?"
-    for other, theirs in _KINDS.items():
-        if name in theirs and other != kind and other != "call":
-            return f"{text}; it is an option of a{'n' if other == 'actor' else ''} {other}"
     return f"{text}; there are: {', '.join(sorted(n for n in known if not n.startswith('_')))}"
 
 

@@ -76,10 +76,11 @@ def pack_args(args: tuple, kwargs: dict, what: str) -> tuple[bytes, Any, Any, in
 
 def unpack(value: Any) -> Any:
     """A native Value as a Python value. Arrays in it are read-only and lie where the value lies."""
-    refs = value.refs
-    if not refs:
-        return _loads(value.data, buffers=value.buffers)
-    return load_with_refs(value.data, value.buffers, refs)
+    refs, data = value.refs, value.data
+    if refs:
+        return load_with_refs(data, value.buffers, refs)
+    # The runtime's own values (the end of a stream, a group that is ready) have no pickle.
+    return _loads(data, buffers=value.buffers) if data else None
 
 
 def load_with_refs(data: Any, buffers: Any, refs: Any) -> Any:

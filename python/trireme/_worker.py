@@ -207,6 +207,7 @@ class Worker:
         if isinstance(error, ActorExit) or (isinstance(error, SystemExit) and self.is_actor):
             core.exit_actor()
             core.fail(token, "the actor left by exit_actor()", "ActorDiedError", b"")
+            _leave(0)
         elif isinstance(error, SystemExit):
             _leave(error.code if isinstance(error.code, int) else int(error.code is not None))
         elif isinstance(error, KeyboardInterrupt) and core.cancelled == token:
@@ -303,8 +304,12 @@ class Worker:
             self._give_gpus(task.gpus)
         recorder = _observe.recorder
         if recorder is not None:
+            me = self.core.actor()  # None when all handles are gone
             recorder.describe(
-                actor_id=self.core.actor().id, class_name=spec["name"], name=spec["actor_name"] or "", namespace=spec["namespace"]
+                actor_id=me.id if me is not None else "",
+                class_name=spec["name"],
+                name=spec["actor_name"],
+                namespace=spec["namespace"],
             )
             record = recorder.begin(_observe.CREATION, spec["name"], task.attempt, task.token)
         args, kwargs = unpack_args(task, refs) if task.args.data else ((), {})

@@ -93,7 +93,8 @@ class RayTaskError(RayError):
         rank: int = -1,
         host: str = "",
     ) -> None:
-        super().__init__(function_name, traceback_str, cause, pid, rank, host)
+        # Not by super(): of an error that is its cause's class too, that would be the cause's constructor.
+        self.args = (function_name, traceback_str, cause, pid, rank, host)
         self.function_name = function_name
         self.traceback_str = traceback_str
         self.cause = cause
@@ -234,6 +235,16 @@ class ActorUnschedulableError(RayError):
     def __init__(self, error_message: str = "") -> None:
         super().__init__(error_message)
         self.error_message = error_message
+
+
+class _Unschedulable(TaskUnschedulableError, ActorUnschedulableError):
+    """What a call of an actor that was never placed fails with is the same to the runtime as a task's own error."""
+
+    def __init__(self, error_message: str = "") -> None:
+        TaskUnschedulableError.__init__(self, error_message)
+
+
+_Unschedulable.__name__ = _Unschedulable.__qualname__ = "TaskUnschedulableError"
 
 
 class TaskPlacementGroupRemoved(RayError):

@@ -47,7 +47,7 @@ class RuntimeContext:
         worker = _state.worker
         if worker is None or not worker.is_actor:
             return None
-        return worker.core.actor().id
+        return self._own_handle(worker).id
 
     def get_actor_name(self) -> str | None:
         """The name that the actor was created under, "" for none; None outside of actors."""
@@ -71,7 +71,7 @@ class RuntimeContext:
         from trireme._actor import ActorHandle
 
         spec = worker.actor_spec
-        return ActorHandle(worker.core.actor(), None, spec["descriptor"], spec["name"])
+        return ActorHandle(self._own_handle(worker), None, spec["descriptor"], spec["name"])
 
     @property
     def was_current_actor_reconstructed(self) -> bool:
@@ -129,6 +129,13 @@ class RuntimeContext:
             "actor_id": self.get_actor_id(),
         }
         return {name: value for name, value in found.items() if value is not None}
+
+    @staticmethod
+    def _own_handle(worker: Any) -> Any:
+        handle = worker.core.actor()
+        if handle is None:
+            raise RuntimeError("this actor has no handle any more: it ends when its calls are done")
+        return handle
 
     def _core(self) -> Any:
         return _init.core()
