@@ -16,14 +16,16 @@ from trireme import _rayhook
 
 @pytest.fixture(scope="module", autouse=True)
 def hook():
-    before = os.environ.get(_rayhook.VARIABLE)
+    variables = (_rayhook.VARIABLE, "TRIREME_WAIT_FOR_RESOURCES")
+    before = {name: os.environ.get(name) for name in variables}
     _rayhook.install()
     yield
     sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__module__ != "trireme._rayhook.finder"]
     for name in [name for name in sys.modules if name == "ray" or name.startswith("ray.")]:
         del sys.modules[name]
-    if before is None:
-        os.environ.pop(_rayhook.VARIABLE, None)
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name, None)
 
 
 def test_modules_and_their_objects_are_identical():
@@ -58,11 +60,25 @@ def test_names_that_have_another_place_here():
     from ray.util.metrics import Counter
 
     assert ActorHandle.__name__ == "ActorHandle"
-    assert RuntimeEnv(env_vars={"A": "1"}, pip=None) == {"env_vars": {"A": "1"}}
-    assert RuntimeEnv(env_vars={}).env_vars == {}
+    assert RuntimeEnv(env_vars={"A": "1"})["env_vars"] == {"A": "1"}
     assert Counter is trireme.util.metrics.Counter
     assert pickle_of_ray.loads(pickle_of_ray.dumps(lambda: 3))() == 3
     assert tuple(int(part) for part in ray.__version__.split(".")) >= (2, 0)
+
+
+@pytest.mark.parametrize(
+    "name",
+    "air air.config cloudpickle cluster_utils experimental.tqdm_ray runtime_context runtime_env train train.torch tune "
+    "tune.schedulers tune.search util.joblib util.metrics util.multiprocessing util.scheduling_strategies util.state".split(),
+)
+def test_modules_that_programs_import(name):
+    import importlib
+
+    module = importlib.import_module(f"ray.{name}")
+    assert module.__name__.startswith("trireme.")
+    assert module is sys.modules[module.__name__]
+    if name == "air":
+        assert module.ScalingConfig is trireme.train.ScalingConfig
 
 
 def test_a_missing_module_is_named():

@@ -133,6 +133,8 @@ def install() -> None:
         )
     sys.meta_path.insert(0, Finder())
     os.environ[VARIABLE] = "1"
+    # Ray programs count on a cluster that may grow.
+    os.environ.setdefault("TRIREME_WAIT_FOR_RESOURCES", "1")
 
 
 def install_if_asked() -> None:

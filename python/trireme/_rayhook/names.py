@@ -11,12 +11,8 @@ MODULES = {
     "ray.air": "trireme._rayhook.air",
     "ray.air.config": "trireme._rayhook.air",
     "ray.air.session": "trireme.train",
-    "ray.cloudpickle": "cloudpickle",
     "ray.object_ref": "trireme._object_ref",
     "ray.remote_function": "trireme._remote_function",
-    "ray.runtime_context": "trireme._runtime_context",
-    "ray.runtime_env": "trireme._rayhook.runtime_env",
-    "ray.tune.schedulers.pb2": "",  # needs what only Ray has
     "ray.types": "trireme._object_ref",
     "ray.util.debugpy": "trireme.util.rpdb",
     "ray.util.pdb": "trireme.util.rpdb",
@@ -26,7 +22,7 @@ MODULES = {
 def ours(name: str) -> str | None:
     """Return the module of Trireme that stands for one of Ray's, None when it can have none."""
     if name in MODULES:
-        return MODULES[name] or None
+        return MODULES[name]
     tail = name.partition(".")[2]
     # Private modules of Ray have no counterpart, even where one of ours has that name.
     if any(part.startswith("_") for part in tail.split(".")):
