@@ -1,0 +1,97 @@
+#include "trireme/ml/group.hpp"
+
+#include <chrono>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <thread>
+
+#include "trireme/trireme.hpp"
+
+namespace trireme::ml {
+namespace detail {
+
+using Blob = std::vector<std::byte>;
+using Blobs = std::vector<Blob>;
+
+/// Where members meet: keeps the blobs of a round until all are there. (Not in an unnamed namespace: ranks know an
+/// actor's type and methods by name.)
+class Meeting {
+ public:
+  Async<Blobs> exchange(std::uint32_t round, std::uint32_t rank, std::uint32_t size, Blob blob) {
+    const trireme::detail::CellRef all = enter(round, rank, size, std::move(blob));
+    co_return co_await Ref<Blobs>(all);
+  }
+
+ private:
+  struct Round {
+    std::map<std::uint32_t, Blob> blobs;
+    trireme::detail::CellRef all = trireme::detail::make_plain_cell();
+  };
+  trireme::detail::CellRef enter(std::uint32_t number, std::uint32_t rank, std::uint32_t size, Blob blob) {
+    std::optional<Round> complete;
+    {
+      const std::lock_guard lock(mutex_);
+      Round& round = rounds_[number];
+      round.blobs[rank] = std::move(blob);
+      if (round.blobs.size() < size) return round.all;
+      complete = std::move(round);
+      rounds_.erase(number);  // who comes next for this number forms the group anew
+    }
+    Blobs all;
+    for (auto& [member, bytes] : complete->blobs) all.push_back(std::move(bytes));
+    complete->all->complete(trireme::detail::encode_value<Blobs>(all));
+    return complete->all;
+  }
+
+  std::mutex mutex_;  // calls run side by side
+  std::map<std::uint32_t, Round> rounds_;
+};
+
+/// The first to come makes it.
+Actor<Meeting> meeting_called(const std::string& name, std::uint32_t size) {
+  for (;;) {
+    try {
+      return actor<Meeting>(name);
+    } catch (const Exception& error) {
+      if (error.code() != Errc::not_found) throw;
+    }
+    try {
+      ActorOptions options;
+      options.name = name;
+      options.max_concurrency = static_cast<int>(size) + 1;
+      return spawn_with<Meeting>(options);
+    } catch (const Exception& error) {
+      if (error.code() != Errc::already_exists) throw;  // another was faster: look again
+    }
+  }
+}
+
+}  // namespace detail
+
+using detail::Blob;
+using detail::Blobs;
+using detail::Meeting;
+
+Exchange runtime_exchange(const std::string& name, std::uint32_t rank, std::uint32_t size) {
+  return [full = "trireme.ml." + name, rank, size, meeting = std::optional<Actor<Meeting>>(), round = std::uint32_t{0}](
+             std::span<const std::byte> mine, std::int64_t timeout_ns) mutable -> Result<Blobs> {
+    try {
+      if (!meeting) meeting = detail::meeting_called(full, size);
+      return get(meeting->template call<&Meeting::exchange>(round++, rank, size, Blob(mine.begin(), mine.end())),
+                 std::chrono::nanoseconds(timeout_ns));
+    } catch (const TimeoutError& error) {
+      meeting->kill();  // so that a later attempt begins anew
+      return make_error(Errc::timeout, "not all members came: " + error.message());
+    } catch (const Exception& error) {
+      return make_error(error.code(), error.what());
+    }
+  };
+}
+
+Communicator make_group(const std::string& name, std::uint32_t rank, std::uint32_t size, CommunicatorOptions options) {
+  options.name = name;
+  return Communicator(rank, size, runtime_exchange(name, rank, size), std::move(options));
+}
+
+}  // namespace trireme::ml

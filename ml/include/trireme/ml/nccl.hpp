@@ -1,0 +1,53 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "trireme/ml/communicator.hpp"
+
+namespace trireme::ml {
+
+struct NcclOptions {
+  std::string name = "group";
+  std::int64_t timeout_ns = 1'800'000'000'000;
+  int device = 0;  ///< this member's CUDA device
+};
+
+/// A group whose arrays lie in GPU memory, on NCCL. Members find each other as those of a Communicator do; one of
+/// those, on the CPU, carries NCCL's unique id and watches the members, because NCCL itself waits for the dead forever.
+///
+/// Operations are queued on a stream (a cudaStream_t) and return at once; wait() makes the host wait for the stream. As
+/// with NCCL, all members queue the same operations in the same order.
+///
+/// Threading: one thread. Errors: throws CollectiveError: unavailable (CUDA or NCCL refused, with their text), and from
+/// wait() peer_lost naming the member that died, or timeout. Afterwards the group is of no more use.
+/// Units: counts in elements. Lifetime: buffers until wait() returned.
+class NcclGroup {
+ public:
+  NcclGroup(std::uint32_t rank, std::uint32_t size, const Exchange& exchange, NcclOptions options = {});
+  ~NcclGroup();
+  NcclGroup(const NcclGroup&) = delete;
+  NcclGroup& operator=(const NcclGroup&) = delete;
+
+  std::uint32_t rank() const;
+  std::uint32_t size() const;
+
+  void all_reduce(Buffer data, ReduceOp op, void* stream);
+  void reduce(Buffer data, std::uint32_t root, ReduceOp op, void* stream);
+  void broadcast(Buffer data, std::uint32_t root, void* stream);
+  void all_gather(ConstBuffer mine, Buffer all, void* stream);
+  void reduce_scatter(ConstBuffer all, Buffer mine, ReduceOp op, void* stream);
+  void all_to_all(ConstBuffer from, Buffer to, void* stream);
+  void send(ConstBuffer data, std::uint32_t to, void* stream);
+  void recv(Buffer data, std::uint32_t from, void* stream);
+
+  /// Returns when everything queued on the stream is done.
+  void wait(void* stream);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace trireme::ml
