@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import collections
 import pickle
+import time
 from collections.abc import Callable
 from typing import Any
 
 from trireme import _init, _options, _serialization, _state
 from trireme._functions import Arity, Exported, Meta, arity_of, export, export_spec, imported, key_of
+from trireme._native import NativeError
 from trireme._object_ref import ObjectRef
 from trireme._remote_function import _placement, code_flags, count_returns, wrap_returns
 from trireme._serialization import PLAIN, _dumps, is_plain, pack_args
@@ -346,7 +348,7 @@ class ActorClass:
             found = core.find_actor(full)
             if found is not None:
                 if options.get("get_if_exists"):
-                    return handle_of(found, full)
+                    return handle_of(found)
                 raise ValueError(
                     f"there is an actor named {actor_name!r} already; get it with trireme.get_actor({actor_name!r}) or use "
                     f"get_if_exists=True"
@@ -354,21 +356,21 @@ class ActorClass:
         if self._session != _state.session:
             self._prepare()
         native = self._native_options()
-        if actor_name:
-            core.export(_name_key(full), self._descriptor.meta + self._class.__name__.encode())
         data, buffers, refs, deps = pack_args(args, kwargs, name)
         closed_over = self._shared[1].refs
         if closed_over:
             refs = [*refs, *closed_over]
         try:
             ref = core.create_actor(self._meta, data, buffers, refs, deps, native, name)
-        except RuntimeError as error:
-            if getattr(error, "code", "") != "already_exists":
+        except NativeError as error:
+            if error.code != "already_exists":
                 raise
             found = core.find_actor(full)
             if options.get("get_if_exists") and found is not None:
-                return handle_of(found, full)
+                return handle_of(found)
             raise ValueError(f"there is an actor named {actor_name!r} already") from error
+        if actor_name:
+            core.export(_class_key(ref), self._descriptor.meta + self._class.__name__.encode())
         return ActorHandle(ref, self._descriptor, self._descriptor.meta, self._class.__name__)
 
     def _cls_name(self) -> str:
@@ -460,16 +462,25 @@ def full_name(name: str, namespace: str | None) -> str:
     return f"{namespace or _state.job.get('namespace', '')}/{name}"
 
 
-def _name_key(full: str) -> bytes:
-    return key_of(f"actor {full}".encode())
+def _class_key(ref: Any) -> bytes:
+    return key_of(f"class of actor {ref.id}".encode())
 
 
-def handle_of(ref: Any, full: str) -> ActorHandle:
-    """A handle on a named actor that was found. What its class is, is known where it was created."""
+def handle_of(ref: Any) -> ActorHandle:
+    """A handle on a named actor that was found. What its class is, is known on the rank where it was created."""
     core = _state.core
-    known = bytes(core.imported(ref.owner, _name_key(full)))
-    meta, class_name = known[:20], known[20:].decode()
-    return ActorHandle(ref, None, meta, class_name)
+    key = _class_key(ref)
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            known = bytes(core.imported(ref.owner, key))
+            break
+        except NativeError as error:
+            # Its creator tells the name first and the class right after.
+            if error.code != "not_found" or time.monotonic() > deadline:
+                raise
+            time.sleep(0.001)
+    return ActorHandle(ref, None, known[:20], known[20:].decode())
 
 
 def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
@@ -490,7 +501,7 @@ def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
             f"there is no actor named {name!r} in the namespace {where!r}: it was not created yet, it ended, or its last "
             f"handle is gone (use lifetime='detached' to keep it)"
         )
-    return handle_of(found, full)
+    return handle_of(found)
 
 
 class ActorExit(BaseException):

@@ -8,7 +8,7 @@ import sys
 import threading
 from typing import Any
 
-from trireme import _state
+from trireme import _collecting, _state
 
 #: Under this key rank 0 keeps the job's settings for all workers.
 JOB_KEY = b"trireme:job\0\0\0\0\0"
@@ -213,6 +213,7 @@ def init(
         _state.core = joined
         _state.session = _sessions
         _start_logs(joined, lambda: job)
+        _collecting.start()
         _register_exit()
         return Context(joined)
 
@@ -235,6 +236,10 @@ def rank_of_launcher() -> int:
     return int(os.environ.get("PMIX_RANK", "0"))
 
 
+#: What workers need of a package that the program has imported: loaded once, in the template process.
+_PRELOADS = {"numpy": "numpy", "trireme.tune": "trireme.tune.execution.trial_actor"}
+
+
 def _join(
     num_cpus: int | None, num_gpus: float | None, resources: dict, labels: dict, arena_bytes: int | None
 ) -> Any:
@@ -244,7 +249,7 @@ def _join(
     # Before the template process, whose workers find it in their environment.
     folder = _session.create()
     # Before anything else: it must be forked off a process that has neither MPI, UCX nor CUDA.
-    fd, _zygote_pid = _zygote.start([name for name in ("numpy",) if name in sys.modules])
+    fd, _zygote_pid = _zygote.start([needed for used, needed in _PRELOADS.items() if used in sys.modules])
     _process = os.getpid()
     from trireme._native import RankCore
 

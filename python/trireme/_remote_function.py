@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from trireme import _init, _options, _state
+from trireme import _collecting, _init, _options, _state
 from trireme._functions import Exported, arity_of, export_spec
 from trireme._object_ref import ObjectRef, ObjectRefGenerator
 from trireme._serialization import PLAIN, _dumps, is_plain, pack_args
@@ -108,6 +108,7 @@ class RemoteFunction:
     def _prepare(self) -> None:
         """Makes function and options known to the session."""
         session = _state.session
+        _collecting.start()
         if self._exported[0] != session:
             self._exported[1] = Exported(self._function, f"the function {self._name}")
             self._exported[0] = session

@@ -15,6 +15,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from trireme import _collecting, _state
+
 PLAIN = frozenset((type(None), bool, int, float, complex, str, bytes))
 _all_plain = PLAIN.issuperset
 _dumps = pickle.dumps
@@ -84,6 +86,8 @@ def unpack(value: Any) -> Any:
 
 
 def load_with_refs(data: Any, buffers: Any, refs: Any) -> Any:
+    if refs and _state.worker is not None:
+        _collecting.start()  # a worker that holds references may keep them in cycles
     before = _loading.refs
     _loading.refs = refs
     try:

@@ -112,7 +112,7 @@ def placement_group(
     group = PlacementGroup(native.id, [dict(bundle) for bundle in bundles], strategy, name, native)
     _made[group.id] = (group, "CREATED")
     if name:
-        core.export(_name_key(name), pickle.dumps(group))
+        _register(name, group)
     return group
 
 
@@ -140,7 +140,7 @@ def remove_placement_group(placement_group: PlacementGroup) -> None:
     placement_group._native.remove()
     _made[placement_group.id] = (placement_group, "REMOVED")
     if placement_group.name:
-        _init.core().export(_name_key(placement_group.name), b"")
+        _init.core().export(_key(f"removed {placement_group.id}"), b"removed")
 
 
 def get_placement_group(placement_group_name: str) -> PlacementGroup:
@@ -153,24 +153,41 @@ def get_placement_group(placement_group_name: str) -> PlacementGroup:
     return group
 
 
-def _name_key(name: str) -> bytes:
-    return hashlib.blake2b(f"placement group {name}".encode(), digest_size=16).digest()
+def _key(text: str) -> bytes:
+    return hashlib.blake2b(f"placement group {text}".encode(), digest_size=16).digest()
+
+
+def _known(rank: int, key: bytes) -> bytes | None:
+    try:
+        return bytes(_init.core().imported(rank, key))
+    except NativeError as error:
+        if error.code in ("not_found", "peer_lost"):
+            return None
+        raise
+
+
+def _ranks() -> dict[int, None]:
+    """All ranks, the likely ones first. Groups are few and names are looked up rarely, so one after the other is asked."""
+    core = _init.core()
+    return dict.fromkeys((core.rank, 0, *range(core.size)))
+
+
+def _register(name: str, group: PlacementGroup) -> None:
+    # What a rank was told under a key stays, so the groups that had the name on this rank are numbered.
+    number = 0
+    while _known(_init.core().rank, _key(f"{name} {number}")) is not None:
+        number += 1
+    _init.core().export(_key(f"{name} {number}"), pickle.dumps(group))
 
 
 def _lookup(name: str) -> PlacementGroup | None:
-    # The name is known to the rank on which the group was made. Groups are few and names are looked up rarely, so the
-    # ranks are asked one after the other, the likely ones first.
-    core = _init.core()
-    key = _name_key(name)
-    for rank in dict.fromkeys((core.rank, 0, *range(core.size))):
-        try:
-            found = core.imported(rank, key)
-        except NativeError as error:
-            if error.code in ("not_found", "peer_lost"):
-                continue
-            raise
-        if found:
-            return pickle.loads(found)
+    for rank in _ranks():
+        number = 0
+        while (found := _known(rank, _key(f"{name} {number}"))) is not None:
+            group = pickle.loads(found)
+            if not any(_known(other, _key(f"removed {group.id}")) for other in _ranks()):
+                return group
+            number += 1
     return None
 
 

@@ -1,0 +1,43 @@
+"""References in cycles: dropped ones are found within a second or so, also in a process that then only waits.
+
+The interpreter looks for cycles when much is allocated, not when time passes; a forgotten reference in a cycle (an exception
+and its frames, say) would keep its object in the arena for as long as the program sleeps.
+"""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+
+from trireme import _state
+
+_INTERVAL_S = 0.5
+#: Collecting takes at most about this part of the time.
+_SHARE = 0.02
+_running = 0  # the session whose thread it is
+
+
+def start() -> None:
+    """Begins for the present session. Any thread; again and again does no harm."""
+    global _running
+    if _running != _state.session:
+        _running = _state.session
+        threading.Thread(target=_run, args=(_running,), name="trireme-gc", daemon=True).start()
+
+
+def _run(session: int) -> None:
+    pause = _INTERVAL_S
+    seen: tuple = ()
+    while True:
+        time.sleep(pause)
+        if _state.session != session:
+            return
+        # Nothing was allocated since, or the program does not want collections.
+        count = gc.get_count()
+        if count == seen or not gc.isenabled():
+            continue
+        begun = time.perf_counter()
+        gc.collect()
+        pause = max(_INTERVAL_S, (time.perf_counter() - begun) / _SHARE)
+        seen = gc.get_count()
