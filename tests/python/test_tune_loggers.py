@@ -1,5 +1,6 @@
 """What a search writes: CSV, JSON, TensorBoard events, tables."""
 
+# ctest: one rank
 from __future__ import annotations
 
 import csv

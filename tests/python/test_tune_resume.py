@@ -1,5 +1,6 @@
 """A search that was killed goes on where its journal ends. Trials run in this process."""
 
+# ctest: one rank
 from __future__ import annotations
 
 import json

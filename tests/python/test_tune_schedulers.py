@@ -1,5 +1,6 @@
 """Schedulers decide as their papers say. Trials run in this process, so the order of reports is known."""
 
+# ctest: one rank
 from __future__ import annotations
 
 import math

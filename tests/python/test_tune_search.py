@@ -1,5 +1,6 @@
 """Search spaces and searchers: what is drawn lies where it should, in the order that a seed fixes."""
 
+# ctest: one rank
 from __future__ import annotations
 
 import itertools

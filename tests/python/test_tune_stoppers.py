@@ -1,5 +1,6 @@
 """Stoppers stop when they say."""
 
+# ctest: one rank
 from __future__ import annotations
 
 import datetime

@@ -20,7 +20,7 @@ STATE_FILE = "search_state.pkl"
 _MAGIC = b"TRIREME-TUNE-1\n"
 _HEADER = struct.Struct("<II")
 # A state is written again only when this many times the last writing's duration went by.
-_STATE_SPACING = 20
+_STATE_SPACING = 50
 
 
 class Journal:

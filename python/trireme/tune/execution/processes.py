@@ -62,6 +62,8 @@ class TrialProcesses:
         self._last_request: PlacementGroupFactory | None = None
         self._grace = float(os.environ.get("TRIREME_TUNE_STOP_GRACE_S", "30"))
         self._directory = os.getcwd()
+        self._total: dict[str, float] = {}
+        self._total_until = 0.0
 
     @property
     def busy(self) -> bool:
@@ -84,11 +86,11 @@ class TrialProcesses:
     def room_for(self, request: PlacementGroupFactory) -> bool:
         """Whether a request fits beside what this search holds; always when it holds nothing, for then the runtime says
         what is wrong with it."""
-        if not self._running and not self._leaving:
-            return True
         if any(process.request == request for process in self._idle):
             return True
-        total = self._backend.total_resources()
+        if not self._running and not self._leaving and not self._idle:
+            return True
+        total = self._known_resources()
         need = request.required_resources
         if not need:
             return self._weightless < max(16, _WEIGHTLESS_PER_CPU * total.get("CPU", 1))
@@ -98,6 +100,13 @@ class TrialProcesses:
             self._end(self._idle.pop(0), force=False)
             return self.room_for(request)
         return False
+
+    def _known_resources(self) -> dict[str, float]:
+        """What the job has; a job that grows is seen within a second, without asking at each report."""
+        now = time.monotonic()
+        if now >= self._total_until:
+            self._total, self._total_until = self._backend.total_resources(), now + 1.0
+        return self._total
 
     def _hold(self, request: PlacementGroupFactory, sign: int) -> None:
         need = request.required_resources
@@ -178,7 +187,7 @@ class TrialProcesses:
             try:
                 value = self._backend.get(ref)
             except Exception as error:
-                value = error
+                value = error.with_traceback(None)  # that of this process says nothing, and would keep its frames alive
             if kind == "stop":
                 if isinstance(value, Exception):
                     logger.warning("%s failed while it was stopped: %s", process.trial, value)
@@ -218,6 +227,7 @@ class TrialProcesses:
         self._leaving.clear()
         while self._idle:
             self._end(self._idle.pop(), force=False)
+        self._trainable = None
 
     # Parts.
 

@@ -22,6 +22,9 @@ from trireme.tune.stopper.stopper import deadline_of
 
 logger = logging.getLogger("trireme.tune")
 
+# A job may grow while nothing else happens, so trials that found no room look again after this long.
+_LOOK_FOR_ROOM_S = 5.0
+
 # Values of each report that nobody optimises.
 _FILLED_IN = frozenset(
     (
@@ -215,18 +218,27 @@ class TuneController:
                 self._fill()
                 if experiment.reporter is not None and experiment.reporter.due_in() == 0:
                     experiment.reporter.tick(self._all, False, self._scheduler.debug_string())
-            if self._fatal is not None:
-                raise self._fatal
         except KeyboardInterrupt:
             logger.warning("the search was interrupted; Tuner.restore(%r, trainable) goes on with it", experiment.path)
         finally:
+            self._end()
+        if self._fatal is not None:
+            raise self._fatal
+        return self.get_trials()
+
+    def _end(self) -> None:
+        """Gives everything back: processes, files, references."""
+        try:
             self._processes.end_all()
             self._save_state()
+        finally:
             self._journal.close()
+            self._begin.clear()
+            self._stored.clear()
+            self._scheduler.on_search_end()
             self.callbacks.call("on_experiment_end", trials=self._all)
-            if experiment.reporter is not None:
-                experiment.reporter.tick(self._all, True, self._scheduler.debug_string())
-        return self.get_trials()
+        if self._experiment.reporter is not None:
+            self._experiment.reporter.tick(self._all, True, self._scheduler.debug_string())
 
     def _over(self) -> bool:
         if self._processes.busy:
@@ -246,6 +258,8 @@ class TuneController:
             waits.append(deadline.remaining())
         if self._experiment.reporter is not None:
             waits.append(self._experiment.reporter.due_in())
+        if self._waiting or not self._source.ended:
+            waits.append(_LOOK_FOR_ROOM_S)
         known = [wait for wait in waits if wait is not None]
         return min(known) if known else None
 
@@ -281,7 +295,7 @@ class TuneController:
 
     def _fill(self) -> None:
         """Starts trials as long as there is room."""
-        while not self._stopping and self._processes.room_for_another():
+        while (self._waiting or not self._source.ended) and not self._stopping and self._processes.room_for_another():
             trial = self._scheduler.choose_trial_to_run(self)
             if trial is None:
                 if self._create() is None:

@@ -198,6 +198,10 @@ class PopulationBasedTraining(TrialScheduler):
             with open(os.path.join(folder, name), "a", encoding="utf-8") as file:
                 file.write(line + "\n")
 
+    def on_search_end(self) -> None:
+        for member in self._members.values():
+            member.checkpoint = None
+
     def choose_trial_to_run(self, controller: TuneController) -> Trial | None:
         waiting = controller.waiting_trials()
         if self._synch:

@@ -96,6 +96,9 @@ class TrialScheduler:
         trials = controller.waiting_trials()
         return trials[0] if trials else None
 
+    def on_search_end(self) -> None:
+        """The search is over; what was held of it is given up."""
+
     def replay_result(self, trial: Trial, result: Mapping[str, Any]) -> None:
         """A report that came after the state that was restored; decisions about it were carried out already."""
 
