@@ -33,7 +33,7 @@ run_part() {
 # simulation under address, tests of core under thread (fibers of a whole runtime crash ThreadSanitizer at its end).
 asan_tests=(core_actor_end core_actors core_async core_codec core_runtime core_tasks core_values core_waiting
   scheduler_deque scheduler_fiber scheduler_executor scheduler_progress scheduler_steal
-  transport_conformance_sim transport_conformance_shm fuzz_router objstore_store)
+  transport_conformance_sim transport_conformance_shm transport_conformance_ucx ucx_death_test fuzz_router objstore_store)
 tsan_tests=(scheduler_deque scheduler_fiber scheduler_executor scheduler_progress transport_conformance_shm objstore_store)
 
 failed=()
