@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 
 #include "core/actors.hpp"
 #include "python/native/requests.hpp"
@@ -260,20 +261,24 @@ void Requests::on_create(Reader& in, Worker& worker) {
   auto make = [this, text = std::move(text), refs = std::move(refs), options = std::move(options), request, handle,
                index = worker.index, id = worker.id]() mutable {
     CellRef actor;
+    std::optional<detail::ErrorInfo> refusal;
     try {
       actor = create_python_actor(std::move(text), std::move(refs), options);
     } catch (const Exception& refused) {
-      if (request != 0) return answer_error(index, id, request, refused.info());
+      refusal = refused.info();
       // Its calls say why.
       actor = CellRef::adopt(new detail::ActorCell);
-      actor->complete_error(refused.info());
+      actor->complete_error(*refusal);
     }
     {
+      // Also when it was refused: the worker drew the handle and will release it.
       Pool::Lock lock(pool_.mutex_);
       if (auto* creator = pool_.find(index, id)) keep(*creator, handle, actor);
       pool_.unlock_and_run(lock);
     }
-    if (request != 0) answer(index, id, request, [](Writer&, Worker&) {});
+    if (request == 0) return;
+    if (refusal) return answer_error(index, id, request, *refusal);
+    answer(index, id, request, [](Writer&, Worker&) {});
   };
   if (request == 0) {
     pool_.after(std::move(make));
