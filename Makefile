@@ -1,8 +1,8 @@
 # The commands of this repository; each does all of its own set-up. The build itself is CMake's (CMakePresets.json).
-.PHONY: help demo test bench format tidy clean
+.PHONY: help demo demo-heat test bench format tidy clean
 
 help:
-	@echo "make demo    build and run the main example"
+	@echo "make demo    build and run the main example: a hyper-parameter search on two ranks (demo-heat: in situ, in C++)"
 	@echo "make test    build and run every test, with and without sanitizers, and on a local Slurm"
 	@echo "make bench   build and run the benchmarks; figures go to build/bench/results.json"
 	@echo "make format  clang-format over all C++ files"
@@ -12,6 +12,10 @@ help:
 demo:
 	@scripts/setup.sh
 	@scripts/demo.sh
+
+demo-heat:
+	@scripts/setup.sh
+	@scripts/demo.sh heat
 
 test:
 	@scripts/setup.sh

@@ -87,7 +87,9 @@ def search(options: argparse.Namespace, split: datasets.Split, folder: str) -> t
             ),
         ),
         run_config=train.RunConfig(
-            name="search", storage_path=folder, checkpoint_config=train.CheckpointConfig(num_to_keep=1)
+            name="search",
+            storage_path=folder,
+            checkpoint_config=train.CheckpointConfig(num_to_keep=1, checkpoint_score_attribute="accuracy"),
         ),
     ).fit()
 
@@ -112,7 +114,7 @@ def main() -> int:
     timeline = os.path.join(folder, "timeline.json")
     trireme.timeline(timeline)
     print(f"\nbest test accuracy {peak:.4f} with {chosen}")
-    print(f"checkpoint  {best.checkpoint.path}")
+    print(f"checkpoint  {best.get_best_checkpoint('accuracy', 'max').path}")
     print(f"timeline    {timeline} (open in https://ui.perfetto.dev)")
     try:
         results.plot(path=os.path.join(folder, "search.png"))
