@@ -62,6 +62,10 @@ std::optional<Bytes> ExportTable::find(const std::string& key) {
   if (at == blobs_.end()) return std::nullopt;
   return at->second;
 }
+void ExportTable::clear() {
+  const std::lock_guard lock(mutex_);
+  blobs_.clear();
+}
 
 GroupTable& GroupTable::instance() {
   static GroupTable table;

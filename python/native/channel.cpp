@@ -136,12 +136,22 @@ WorkerEnd::WorkerEnd(std::span<std::byte> memory, Board* board, std::uint32_t in
       out_(ring_to_rank(memory)),
       in_(ring_to_worker(memory)) {}
 
+bool wake_waiter(Board& board) {
+  if (board.waiter.load(std::memory_order_seq_cst) == 0 || board.waiter.exchange(0, std::memory_order_seq_cst) == 0)
+    return false;
+  futex_wake(board.waiter);
+  return true;
+}
+
+void sleep_as_waiter(Board& board, Nanos deadline) { futex_wait(board.waiter, 1, deadline); }
+
 void WorkerEnd::tell_rank() {
   auto& word = board_->pending[index_ / 64];
   const auto bit = std::uint64_t{1} << (index_ % 64);
   // seq_cst throughout, see Board.
   if ((word.load(std::memory_order_seq_cst) & bit) != 0) return;
   word.fetch_or(bit, std::memory_order_seq_cst);
+  if (wake_waiter(*board_)) return;
   if (board_->sleeping.load(std::memory_order_seq_cst) == 0 ||
       board_->sleeping.exchange(0, std::memory_order_seq_cst) == 0)
     return;

@@ -31,6 +31,11 @@ struct MemoryFile {
   transport::Mapping memory;
 };
 
+/// Wakes the rank's thread that sleeps on Board::waiter, if there is one. True: there was.
+bool wake_waiter(Board& board);
+/// Sleeps until that, the deadline (SystemClock) or a signal; the word is 1 on entry.
+void sleep_as_waiter(Board& board, Nanos deadline);
+
 /// The rank's end of a worker's ring pair.
 ///
 /// Threading: one owner at a time (the pool's lock).

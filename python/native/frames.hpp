@@ -26,7 +26,8 @@ namespace trireme::python {
 enum class Frame : std::uint8_t {
   // rank to worker
   /// u64 token, i32 slot (tasks; else -1), WorkKind u8, v attempt, v returns, u8 flags (1 streaming, 2 args are the
-  /// first dep), v n, n x v device (GPUs it holds), blob meta, text name, blob args (packed), v deps, deps x value, refs
+  /// first dep), v n, n x v device (GPUs it holds), blob meta, text name, blob args (packed), v deps, deps x value,
+  /// refs
   /// (those of the first deps are 0).
   work = 1,
   cancel,  ///< u64 token: the call is no longer wanted
@@ -44,31 +45,31 @@ enum class Frame : std::uint8_t {
   submit,
   /// v request (0 unless named), v handle of the actor, then as submit from CallText on. Reply: nothing
   create,
-  call,      ///< v handle of the actor, then as submit, without options
-  put,       ///< v handle, value
-  get,       ///< v request, refs. Reply: v n, n x value; once all are there, or as soon as one failed
-  wait,      ///< v request, v count, refs. Reply: blob, a byte each, 1: ready
-  wait_now,  ///< v request: answer that wait with what is ready by now
-  forget,    ///< v request: nobody waits for it any more; answered with `forgotten` if it was still open
-  watch,     ///< v token, v handle
-  release,   ///< v n, n x (v handle, v count): references that the worker no longer has
-  unpin,     ///< v n, n x v pin: values that it no longer reads, space that it did not use
-  room,      ///< v request, v bytes: space in the arena. Reply: Located
-  kill,      ///< v handle, u8 no_restart
-  find,      ///< v request, text name. Reply: v handle, 0: no such actor
-  cancel_ref,    ///< v handle, u8 force, u8 recursive
-  exported,      ///< blob key, blob text
-  imported,      ///< v request, v rank, blob key. Reply: blob
-  group,         ///< v request, u8 strategy (GroupStrategy), v n, n x Resources. Reply: v handle of ready, id
-  group_removed, ///< id
-  ranks,         ///< v request. Reply: text, JSON
-  actor_rank,    ///< v request, v handle. Reply: i64
-  identify,      ///< v request, v handle. Reply: id
-  stream_next,   ///< v handle of the stream, v handle for the item
-  exit_actor,    ///< the process ends after the present call
-  label,         ///< text: what its output is prefixed with
-  myself,        ///< v request: the actor that this process is. Reply: v handle, 0: it is none
-  failure,       ///< v request, v handle. Reply: u8 failed, then the error; never fetches the value
+  call,           ///< v handle of the actor, then as submit, without options
+  put,            ///< v handle, value
+  get,            ///< v request, refs. Reply: v n, n x value; once all are there, or as soon as one failed
+  wait,           ///< v request, v count, refs. Reply: blob, a byte each, 1: ready
+  wait_now,       ///< v request: answer that wait with what is ready by now
+  forget,         ///< v request: nobody waits for it any more; answered with `forgotten` if it was still open
+  watch,          ///< v token, v handle
+  release,        ///< v n, n x (v handle, v count): references that the worker no longer has
+  unpin,          ///< v n, n x v pin: values that it no longer reads, space that it did not use
+  room,           ///< v request, v bytes: space in the arena. Reply: Located
+  kill,           ///< v handle, u8 no_restart
+  find,           ///< v request, text name. Reply: v handle, 0: no such actor
+  cancel_ref,     ///< v handle, u8 force, u8 recursive
+  exported,       ///< blob key, blob text
+  imported,       ///< v request, v rank, blob key. Reply: blob
+  group,          ///< v request, u8 strategy (GroupStrategy), v n, n x Resources. Reply: v handle of ready, id
+  group_removed,  ///< id
+  ranks,          ///< v request. Reply: text, JSON
+  actor_rank,     ///< v request, v handle. Reply: i64
+  identify,       ///< v request, v handle. Reply: id
+  stream_next,    ///< v handle of the stream, v handle for the item
+  exit_actor,     ///< the process ends after the present call
+  label,          ///< text: what its output is prefixed with
+  myself,         ///< v request: the actor that this process is. Reply: v handle, 0: it is none
+  failure,        ///< v request, v handle. Reply: u8 failed, then the error; never fetches the value
 };
 
 enum class WorkKind : std::uint8_t { task = 0, create = 1, call = 2 };
@@ -88,8 +89,12 @@ inline constexpr std::uint32_t kPipelineMax = 64;
 struct Board {
   /// 1 while the rank sleeps or is about to. The rank sets it; a worker that takes it (exchange to 0) rings once.
   alignas(64) std::atomic<std::uint32_t> sleeping;
-  /// A set bit: the rank looks into that worker's ring. Set by the worker after it published, cleared by the rank before
-  /// it looks. All sequentially consistent, with the ring's headers, so one of the two sees the other.
+  /// A futex: 1 while a thread of the rank sleeps until some worker has something to say, the driver in get() say. A
+  /// worker that takes it (exchange to 0) wakes that thread instead of ringing: one wake-up, not two. Whoever is woken
+  /// sees to all pending bits.
+  alignas(64) std::atomic<std::uint32_t> waiter;
+  /// A set bit: the rank looks into that worker's ring. Set by the worker after it published, cleared by the rank
+  /// before it looks. All sequentially consistent, with the ring's headers, so one of the two sees the other.
   alignas(64) std::atomic<std::uint64_t> pending[kWorkersMax / 64];
 };
 

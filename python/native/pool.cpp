@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sched.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -90,6 +91,45 @@ int Pool::poll() {
   check_long_tasks();
   unlock_and_run(lock);
   return events;
+}
+
+bool Pool::any_pending() const {
+  const auto words = (workers_seen_.load(std::memory_order_acquire) + 63) / 64;
+  for (std::size_t w = 0; w < words; ++w) {
+    if (board_->pending[w].load(std::memory_order_seq_cst) != 0) return true;
+  }
+  return false;
+}
+
+bool Pool::wait_for_workers(const std::atomic<bool>& fired, Nanos deadline) {
+  if (has_waiter_.exchange(true, std::memory_order_acq_rel)) return false;
+  auto& engine = *session_.host().engine;
+  constexpr Nanos kSpin = 50 * kMicrosecond;
+  const auto done = [&fired] { return fired.load(std::memory_order_seq_cst); };
+  auto until = SystemClock::read() + kSpin;
+  for (unsigned round = 1; !done() && core_free(); ++round) {
+    const int events = engine.try_poll();
+    const auto now = SystemClock::read();
+    if (events > 0) until = now + kSpin;
+    if (now >= until || now >= deadline) break;
+    if (round % 16 == 0) ::sched_yield();
+  }
+  if (!done()) engine.leave_to_thread();  // for the network, deaths and output
+  while (!done()) {
+    // seq_cst: either the worker sees it, or its bit is seen here; and so with `fired`.
+    board_->waiter.store(1, std::memory_order_seq_cst);
+    if (!any_pending() && !done()) {
+      if (SystemClock::read() >= deadline) break;
+      sleep_as_waiter(*board_, deadline);
+    }
+    board_->waiter.store(0, std::memory_order_seq_cst);
+    if (!done() && engine.try_poll() < 0) ::sched_yield();
+  }
+  board_->waiter.store(0, std::memory_order_seq_cst);
+  // Workers that woke this thread count on it.
+  if (any_pending()) engine.leave_to_thread();
+  has_waiter_.store(false, std::memory_order_release);
+  return true;
 }
 
 void Pool::flush() {}

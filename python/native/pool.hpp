@@ -62,6 +62,13 @@ class Pool final : public Runner, public core::SideQueue, public scheduler::Poll
   Nanos next_deadline() const override;
   std::vector<int> event_fds() const override { return {epoll_.get()}; }
 
+  /// For a thread outside of the executor: waits until `fired` (set by who then calls wake()) or the deadline. False at
+  /// once when another thread waits that way.
+  bool wait_for_workers(const std::atomic<bool>& fired, Nanos deadline);
+  void wake() { wake_waiter(*board_); }
+  /// A thread may spin without taking a core from a task.
+  bool core_free() const { return computing_.load(std::memory_order_relaxed) < options_.cpus; }
+
   /// Ends all workers. Under no lock; afterwards calls fail. Blocks for a moment.
   void close();
   /// Blocks; empty when the pool is closed.
@@ -88,7 +95,9 @@ class Pool final : public Runner, public core::SideQueue, public scheduler::Poll
   void dispatch();
   Worker* worker_for(const CallText& text);
   bool has_cpu() const;
-  void start_task(Worker& worker, Queued queued);
+  /// False: it cannot take the task now; `queued` is as it was.
+  bool start_task(Worker& worker, Queued& queued);
+  bool any_pending() const;
   void send_work(Worker& worker, InFlight& flight, std::vector<Packed> deps);
   void take_back(Worker& worker);
   void set_blocked(Worker& worker, bool blocked);
@@ -157,8 +166,11 @@ class Pool final : public Runner, public core::SideQueue, public scheduler::Poll
   std::deque<Queued> pending_;
   std::atomic<std::size_t> queued_{0};
   std::uint64_t next_token_ = 1;
-  unsigned running_ = 0;  // task workers with something to do that do not wait
-  double held_cpus_ = 0;  // of tasks under way that hold resources
+  unsigned running_ = 0;                // task workers with something to do that do not wait
+  std::atomic<unsigned> computing_{0};  // the same, for core_free()
+  std::atomic<bool> has_waiter_{false};
+  std::atomic<std::size_t> workers_seen_{0};  // size of workers_, for any_pending()
+  double held_cpus_ = 0;                      // of tasks under way that hold resources
   unsigned failed_starts_ = 0;
   std::vector<double> gpu_free_;
   std::deque<std::uint64_t> cancelled_;  // keys of calls that were not here yet; the oldest are forgotten

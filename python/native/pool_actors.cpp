@@ -130,6 +130,7 @@ void Pool::send_create(Worker& worker) {
   auto flight = std::make_unique<InFlight>();
   flight->token = next_token_++;
   flight->call = actor.create;
+  flight->attempt = actor.restarts;
   flight->worker = &worker;
   flight->actor_call = true;
   auto& kept = *flight;
@@ -256,6 +257,7 @@ void Pool::actor_gone(Worker& worker, const std::string& why) {
   actor.outbox.insert(actor.outbox.begin(), again.begin(), again.end());
   if (!restart) return end_actor(actor, std::move(error));
   if (actor.restarts_left > 0) --actor.restarts_left;
+  ++actor.restarts;
   TRIREME_LOG(info, "the actor {} starts again: its process {}", actor.name, why);
   if (!actor.created) {
     // The first construction's block has answered already.

@@ -187,7 +187,12 @@ void Pool::dispatch() {
     auto taken = std::move(*at);
     at = pending_.erase(at);
     queued_.fetch_sub(1, std::memory_order_relaxed);
-    start_task(*worker, std::move(taken));
+    if (start_task(*worker, taken)) continue;
+    // It has not freed its slots yet; it does as it works them off.
+    pending_.insert(at, std::move(taken));
+    queued_.fetch_add(1, std::memory_order_relaxed);
+    look_again_.store(std::min<Nanos>(look_again_, SystemClock::read() + kMillisecond));
+    return;
   }
 }
 
@@ -200,6 +205,7 @@ void Pool::occupy(Worker& worker, const CallText& text) {
     ++running_;
     worker.counted = true;
   }
+  computing_.store(running_, std::memory_order_relaxed);
 }
 
 void Pool::vacate(Worker& worker, const CallText& text) {
@@ -209,6 +215,7 @@ void Pool::vacate(Worker& worker, const CallText& text) {
   } else if (std::exchange(worker.counted, false)) {
     --running_;
   }
+  computing_.store(running_, std::memory_order_relaxed);
 }
 
 std::vector<int> Pool::take_gpus(double amount) {
@@ -227,7 +234,7 @@ void Pool::give_gpus(const std::vector<int>& devices, double amount) {
   for (const auto device : devices) gpu_free_[static_cast<std::size_t>(device)] += std::min(amount, 1.0);
 }
 
-void Pool::start_task(Worker& worker, Queued queued) {
+bool Pool::start_task(Worker& worker, Queued& queued) {
   auto* invocation = invocation_of(queued.call);
   auto& body = body_of(invocation);
   std::vector<Packed> deps;
@@ -242,8 +249,19 @@ void Pool::start_task(Worker& worker, Queued queued) {
         unlock_and_run(lock);
       });
     });
-    return;
+    return true;
   }
+  std::int32_t slot = -1;
+  auto& slots = worker.end.page().slots;
+  for (std::uint32_t n = 0; n < kPipelineMax && slot < 0; ++n) {
+    // acquire: pairs with the worker's release of a slot that it found taken back.
+    if (slots[n].load(std::memory_order_acquire) == WorkerPage::kFree) slot = static_cast<std::int32_t>(n);
+  }
+  if (slot < 0) {
+    if (worker.tasks.empty()) idle_.push_back(&worker);
+    return false;
+  }
+  slots[slot].store(WorkerPage::kQueued, std::memory_order_relaxed);  // published with the frame
   if (queued.exportable) invocation->release();
   auto flight = std::make_unique<InFlight>();
   flight->token = next_token_++;
@@ -251,22 +269,7 @@ void Pool::start_task(Worker& worker, Queued queued) {
   flight->worker = &worker;
   flight->attempt = queued.attempt;
   flight->sent = SystemClock::read();
-  auto& slots = worker.end.page().slots;
-  for (std::uint32_t i = 0; i < kPipelineMax; ++i) {
-    // acquire: pairs with the worker's release of a slot that it found taken back.
-    if (slots[i].load(std::memory_order_acquire) != WorkerPage::kFree) continue;
-    flight->slot = static_cast<std::int32_t>(i);
-    slots[i].store(WorkerPage::kQueued, std::memory_order_relaxed);  // published with the frame
-    break;
-  }
-  if (flight->slot < 0) {
-    // All its slots are taken back and not freed yet: it has its hands full.
-    if (worker.tasks.empty()) idle_.push_back(&worker);
-    pending_.push_front({std::move(flight->call), false, flight->attempt});
-    queued_.fetch_add(1, std::memory_order_relaxed);
-    look_again_.store(std::min<Nanos>(look_again_, flight->sent + kMillisecond));
-    return;
-  }
+  flight->slot = slot;
   if (worker.tasks.empty()) occupy(worker, body.text);
   worker.tasks.push_back(flight->token);
   auto& kept = *flight;
@@ -274,6 +277,7 @@ void Pool::start_task(Worker& worker, Queued queued) {
   flights_[kept.token] = std::move(flight);
   if (worker.tasks.size() > 1) look_again_.store(std::min<Nanos>(look_again_, kept.sent + kMillisecond));
   send_work(worker, kept, std::move(deps));
+  return true;
 }
 
 void Pool::send_work(Worker& worker, InFlight& flight, std::vector<Packed> deps) {
@@ -345,6 +349,7 @@ void Pool::set_blocked(Worker& worker, bool blocked) {
     --running_;
   else if (!blocked && !std::exchange(worker.counted, true))
     ++running_;
+  computing_.store(running_, std::memory_order_relaxed);
   if (!blocked) return;
   take_back(worker);
   dispatch();

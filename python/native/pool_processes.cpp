@@ -64,6 +64,7 @@ Worker* Pool::start_worker(std::string env_key, std::string env, ActorProcess* a
   } else if (workers_.size() < kWorkersMax) {
     made->index = static_cast<std::uint32_t>(workers_.size());
     workers_.emplace_back();
+    workers_seen_.store(workers_.size(), std::memory_order_release);
   } else {
     TRIREME_LOG(error, "a rank has at most {} worker processes", kWorkersMax);
     return nullptr;
@@ -109,8 +110,8 @@ int Pool::look_at_descriptors(Lock& lock) {
     const auto tag = events[i].data.u64;
     if (tag == 0) {
       char buffer[64];
-      while (::read(bell_read_.get(), buffer, sizeof buffer) > 0) {
-      }
+      // One call: more bells than that would ring again.
+      [[maybe_unused]] const auto rung = ::read(bell_read_.get(), buffer, sizeof buffer);
     } else if (tag == 3) {
       read_zygote(lock);
     } else if (const auto index = tag >> 8U; index < workers_.size() && workers_[index]) {

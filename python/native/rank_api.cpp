@@ -1,6 +1,7 @@
 #include "python/native/rank_api.hpp"
 
 #include <fmt/format.h>
+#include <sched.h>
 
 #include <cmath>
 #include <condition_variable>
@@ -30,6 +31,7 @@ struct Holds {
   static inline std::atomic<std::int64_t> count{0};     ///< of the holds on it
   const std::uint64_t mine = session.load(std::memory_order_relaxed);
   Holds() { count.fetch_add(1, std::memory_order_relaxed); }
+  bool current() const { return session.load(std::memory_order_relaxed) == mine; }
   /// False when the runtime that it belongs to is gone.
   bool give_up() const {
     if (session.load(std::memory_order_acquire) != mine) return false;
@@ -75,7 +77,8 @@ class StreamReference final : public Reference {
   StreamReference(std::shared_ptr<Stream> stream, std::uint64_t index)
       : consumer(std::make_unique<StreamConsumer>(std::move(stream), index)) {}
   ~StreamReference() override {
-    if (!holds.give_up()) [[maybe_unused]] auto* kept = consumer.release();
+    if (!holds.give_up()) [[maybe_unused]]
+      auto* kept = consumer.release();
   }
   bool ready() const override { return false; }
   std::uint64_t key() const override { return reinterpret_cast<std::uintptr_t>(consumer.get()); }
@@ -95,6 +98,9 @@ detail::ErrorInfo invalid(std::string message) {
 const CellRef& cell_of(const RefPtr& ref) {
   const auto* held = dynamic_cast<const CellReference*>(ref.get());
   if (held == nullptr) throw Exception(invalid("the reference is a stream's or of another process: it has no value"));
+  if (!held->holds.current())
+    throw Exception(
+        invalid("the reference is of a session that was shut down, and its object went with it: make it anew"));
   return held->cell;
 }
 
@@ -111,7 +117,9 @@ struct Gathering {
   std::atomic<std::int64_t> left{0};
   std::atomic<bool> fired{false};
   void fire() {
-    if (!fired.exchange(true, std::memory_order_acq_rel)) point.signal();
+    if (fired.exchange(true, std::memory_order_seq_cst)) return;
+    point.signal();
+    if (auto* pool = the_pool()) pool->wake();
   }
 };
 
@@ -159,7 +167,7 @@ class RankApiImpl final : public RankApi {
     error.message = "the runtime has been shut down";
     return error;
   }
-  void wait_at(scheduler::WaitPoint& point, Nanos deadline, const Check& interrupted);
+  void wait_at(Gathering& gathering, Nanos deadline, const Check& interrupted);
   detail::Value store(const ValueSource& value);
   CallText text_of(const CallSource& call, const CallerOptions* options, std::vector<CellRef>& refs);
   std::vector<RefPtr> wrap_call(MadeCall made);
@@ -235,12 +243,17 @@ void RankApiImpl::open(const RankOptions& options) {
   if (!opened.ok()) raise(opened.error());
 }
 
-void RankApiImpl::wait_at(scheduler::WaitPoint& point, Nanos deadline, const Check& interrupted) {
-  while (!point.signalled()) {
+void RankApiImpl::wait_at(Gathering& gathering, Nanos deadline, const Check& interrupted) {
+  while (!gathering.point.signalled()) {
     const auto now = SystemClock::read();
     if (now >= deadline) return;
     const auto until = interrupted ? std::min(deadline, now + kCheckEvery) : deadline;
-    if (host().wait(point, until)) return;
+    // Who fires wakes the sleeper through the pool or through the point, whichever it sleeps at.
+    if (!pool_->wait_for_workers(gathering.fired, until) && host().wait(gathering.point, until)) return;
+    if (gathering.fired.load(std::memory_order_acquire)) {
+      while (!gathering.point.signalled()) ::sched_yield();  // it is about to be
+      return;
+    }
     if (interrupted && interrupted()) throw Interrupted{};
   }
 }
@@ -385,7 +398,7 @@ std::vector<Got> RankApiImpl::get(std::span<const RefPtr> refs, Nanos deadline, 
         if (gathering->left.fetch_sub(1, std::memory_order_acq_rel) == 1 || error) gathering->fire();
       });
     }
-    wait_at(gathering->point, deadline, interrupted);
+    wait_at(*gathering, deadline, interrupted);
     if (!gathering->point.signalled()) {
       const auto missing = std::count_if(refs.begin(), refs.end(), [](const RefPtr& r) { return !r->ready(); });
       detail::ErrorInfo error;
@@ -412,7 +425,7 @@ std::vector<bool> RankApiImpl::wait(std::span<const RefPtr> refs, std::size_t co
         if (gathering->left.fetch_sub(1, std::memory_order_acq_rel) == 1) gathering->fire();
       });
     }
-    wait_at(gathering->point, deadline, interrupted);
+    wait_at(*gathering, deadline, interrupted);
   }
   std::vector<bool> result;
   result.reserve(refs.size());
@@ -545,6 +558,7 @@ void RankApiImpl::serve(const Check&) {
 void RankApiImpl::stop() {
   if (std::exchange(stopped_, true) || !session_) return;
   GroupTable::instance().clear();
+  ExportTable::instance().clear();
   session_->stop();
   set_runner(nullptr);
   set_the_pool(nullptr);

@@ -188,6 +188,7 @@ void Requests::settle(const std::shared_ptr<OpenWait>& wait) {
   for (std::size_t i = 0; i < held.size(); ++i) {
     auto* cell = wait->refs[i].get();
     if (!cell->ready()) continue;
+    held[i].here = true;
     if (cell->form() == detail::CellForm::error)
       held[i].error = std::make_unique<detail::ErrorInfo>(cell->error());
     else if (cell->form() == detail::CellForm::typed)
@@ -201,6 +202,7 @@ void Requests::settle(const std::shared_ptr<OpenWait>& wait) {
     for (std::size_t i = 0; i < brought.size(); ++i) {
       auto* cell = wait->refs[i].get();
       if (!cell->ready()) continue;
+      brought[i].here = true;
       try {
         if (cell->form() == detail::CellForm::error)
           brought[i].error = std::make_unique<detail::ErrorInfo>(cell->error());
@@ -228,8 +230,7 @@ void Requests::settle_with(const std::shared_ptr<OpenWait>& wait, std::vector<Pa
     if (wait->get) {
       out.varint(wait->refs.size());
       for (std::size_t i = 0; i < held.size(); ++i) {
-        if (!wait->refs[i]->ready() ||
-            (held[i].error == nullptr && !held[i].value.buffer && held[i].value.bytes.empty()))
+        if (!held[i].here)
           out.put(Form::pending);
         else
           write(out, *worker, std::move(held[i]));

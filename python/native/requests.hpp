@@ -38,6 +38,7 @@ class ExportTable {
   static ExportTable& instance();
   void set(std::string key, Bytes blob);
   std::optional<Bytes> find(const std::string& key);
+  void clear();
 
  private:
   std::mutex mutex_;

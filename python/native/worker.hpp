@@ -22,6 +22,7 @@ struct Worker;
 
 /// A value or error on its way to a worker, held in place.
 struct Packed {
+  bool here = false;  ///< of a get: it was there in time
   detail::Value value;
   std::unique_ptr<detail::ErrorInfo> error;
 };
@@ -114,6 +115,7 @@ struct ActorProcess : std::enable_shared_from_this<ActorProcess> {
   bool killed = false;
   bool exiting = false;  ///< exit_actor()
   std::int32_t restarts_left = 0;
+  std::uint32_t restarts = 0;  ///< so far
   std::int32_t task_retries = 0;
   std::string name;
   std::string env;
