@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "core/foreign_task.hpp"
+#include "trireme/task.hpp"
 
 namespace trireme::detail {
 
@@ -49,6 +50,7 @@ struct ForeignItem final : detail::MailItem {
   Context& context;
   ObjectId id;  // of the outcome; none for a construction
   bool construct = false;
+  std::uint64_t returns = 0;  // how many values of a result that is split, 0: one that is not
   std::uint64_t function = 0;
   detail::Value args;
 
@@ -64,6 +66,7 @@ struct ForeignItem final : detail::MailItem {
     Tasks* tasks = nullptr;
     Context* context = nullptr;
     ObjectId id;
+    bool split = false;
   };
 
   static Ran run(MailItem* item, LocalActor& actor) {
@@ -106,14 +109,26 @@ struct ForeignItem final : detail::MailItem {
       auto* make = detail::make_construct_item(call);
       return make->mail_ops->run(make, actor);
     }
+    if (self->returns != 0) {
+      detail::attach_elements(call);
+      if (call->extra->elements.size() != self->returns) {
+        failed.error = std::make_unique<detail::ErrorInfo>(
+            runtime_error(self->context, Errc::type_mismatch,
+                          fmt::format("{} returns {} values here, {} were asked for: the ranks run different code",
+                                      entry->name, call->extra->elements.size(), self->returns)));
+        self->answer(std::move(failed));
+        return Ran::done;
+      }
+    }
     auto* finisher = new Finisher;
     finisher->call = call;
+    finisher->split = self->returns != 0;
     finisher->tasks = &self->tasks;
     finisher->context = &self->context;
     finisher->id = self->id;
     finisher->fire = [](detail::Waiter* waiter) {
       const std::unique_ptr<Finisher> done(static_cast<Finisher*>(waiter));
-      answer(*done->tasks, *done->context, done->id, outcome_of(done->call, false));
+      answer(*done->tasks, *done->context, done->id, outcome_of(done->call, done->split));
     };
     call->add_waiter(finisher);
     return detail::run_call(call, actor);
@@ -367,6 +382,7 @@ void Actors::send_or_deliver(ActorCell* actor, LocalActor* local, detail::CallBa
   auto out = context_.begin(MessageType::actor_call);
   out.id(entry.id);
   out.varint(index);
+  out.varint(call->extra != nullptr ? call->extra->elements.size() : 0);
   out.put(call->function->id);
   out.varint(deps);
   out.blob(args.view());
@@ -380,12 +396,13 @@ void Actors::on_call(Rank from, Reader& in) {
   const auto actor = in.id();
   auto item = std::make_unique<ForeignItem>(tasks_, context_);
   item->id = {from, in.varint()};
+  item->returns = in.varint();
   item->function = in.get<std::uint64_t>();
   const auto deps = in.varint();
   const auto args = in.blob();
   item->args.bytes.assign(args.begin(), args.end());
   item->args.refs = refs_.read(in, from);
-  if (!in.done() || deps > item->args.refs.size()) return in.fail();
+  if (!in.done() || deps > item->args.refs.size() || item->returns > UINT16_MAX) return in.fail();
   std::vector<CellRef> wait(item->args.refs.begin(), item->args.refs.begin() + static_cast<std::ptrdiff_t>(deps));
   auto deliver = [this, raw = item.release(), wait = std::move(wait)](LocalActor* hosted) {
     detail::watch_deps(*hosted, raw, wait, [this](Cell* dep) { refs_.need(dep); });

@@ -394,11 +394,15 @@ void Tasks::on_moved(Rank from, Reader& in) {
 }
 
 std::uint64_t Tasks::expect_call(detail::Invocation* call, CellRef actor, Rank where) {
-  const auto id = refs_.new_id();
+  const bool split = call->extra != nullptr && !call->extra->elements.empty();
+  const auto id = refs_.new_id(split ? call->extra->elements.size() : 1);
   auto& pending = pending_[id.index];
   pending.kind = Pending::Kind::call;
   pending.spec.id = id;
-  pending.results.push_back(CellRef::share(call));
+  if (split)
+    pending.results = call->extra->elements;
+  else
+    pending.results.push_back(CellRef::share(call));
   pending.keep = std::move(actor);
   pending.where = where;
   return id.index;
