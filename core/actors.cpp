@@ -4,7 +4,9 @@
 
 #include <cstring>
 
+#include "base/log.hpp"
 #include "core/foreign_task.hpp"
+#include "core/growth.hpp"
 #include "trireme/task.hpp"
 
 namespace trireme::detail {
@@ -230,6 +232,13 @@ void Actors::place(ActorCell* cell, detail::CallBase* construct, const ActorOpti
     }
   } else {
     auto choice = cluster->choose(demand, context_.rng);
+    if (!choice && choice.error().code == Errc::unavailable && waits_for_resources()) {
+      TRIREME_LOG(warning, "an actor waits: {}", choice.error().message);
+      // What waits for the actor keeps the construction.
+      const std::shared_ptr<detail::CallBase> keep(construct, [](detail::CallBase* made) { made->release(); });
+      cell->waiting.emplace_back([keep](LocalActor*) {});
+      return;
+    }
     if (!choice) return fail(cell, construct, runtime_error(context_, choice.error().code, choice.error().message));
     rank = choice->rank;
     bundle = choice->bundle;

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "core/growth.hpp"
+
 namespace trireme::core {
 
 RankCore::RankCore(Host& host, transport::Router& router, const Clock& clock, objstore::Store* store,
@@ -21,7 +23,7 @@ RankCore::RankCore(Host& host, transport::Router& router, const Clock& clock, ob
         context_.rng = Rng(options.seed * 0x9E3779B97F4A7C15ULL + router.self());
         return context_;
       }()),
-      cluster_(router.self(), options.ranks),
+      cluster_(router.self(), options.ranks, waits_for_resources()),
       pool_(options.ranks.at(router.self()).total),
       queue_(pool_),
       groups_(router.self(), cluster_, pool_, group_link_, options.seed ^ 0x6772UL),

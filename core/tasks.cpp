@@ -2,7 +2,9 @@
 
 #include <fmt/format.h>
 
+#include "base/log.hpp"
 #include "core/foreign_task.hpp"
+#include "core/growth.hpp"
 #include "trireme/task.hpp"
 
 namespace trireme::core {
@@ -178,6 +180,10 @@ void Tasks::place_pending(std::uint64_t index) {
   if (at == pending_.end()) return;
   auto& pending = at->second;
   auto choice = cluster->choose(pending.spec.demand, context_.rng, pending.avoid);
+  if (!choice && choice.error().code == Errc::unavailable && waits_for_resources()) {
+    TRIREME_LOG(warning, "a task waits: {}", choice.error().message);
+    return;
+  }
   if (!choice) {
     Outcome outcome;
     outcome.error = std::make_unique<detail::ErrorInfo>(info_of(context_, choice.error()));
