@@ -19,6 +19,10 @@ from trireme.train.torch import TorchConfig, TorchTrainer, prepare_model
 HAVE_TORCH = importlib.util.find_spec("torch") is not None
 needs_torch = pytest.mark.skipif(not HAVE_TORCH, reason="torch is not installed")
 
+if HAVE_TORCH:
+    # Before the runtime starts; it takes seconds in each worker otherwise.
+    os.environ.setdefault("TRIREME_PRELOAD", "torch")
+
 ROWS, BATCH = 64, 16
 
 
