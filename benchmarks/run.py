@@ -8,13 +8,14 @@ processes. Quick by default; FULL=1 takes more repeats and the longer measures. 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import re
 import sys
 from pathlib import Path
 
-from driver import picture, report
+from driver import picture, plots, report
 from driver.measure import Comparison, Runner
 from driver.spec import Programs, core_count, load_rows
 
@@ -51,18 +52,22 @@ def main() -> int:
         return 2
     if options.repeats < 5:
         print("fewer than five repeats: a look, not a figure", file=sys.stderr)
-    programs = Programs(manifest)
+    programs = Programs(manifest, ROOT / "build" / "peers")
     folder = options.out.resolve().parent
     folder.mkdir(parents=True, exist_ok=True)
     facts = report.machine(programs)
     if os.getloadavg()[0] > 0.5 * core_count():
         print(f"others are busy on this machine (load {facts['load before']}): expect wide spreads", file=sys.stderr)
 
-    runner = Runner(programs, folder, options.repeats)
+    runner = Runner(programs, options.build.resolve(), options.repeats)
     comparisons: list[Comparison] = []
-    for i, measure in enumerate(chosen):
-        print(f"[{i + 1}/{len(chosen)}] {measure.name}", file=sys.stderr, flush=True)
-        comparisons += runner.compare(measure, with_subject=not options.anchors)
+    done = 0
+    for (_, session), members in itertools.groupby(enumerate(chosen), lambda pair: (pair[1].session or pair[0], pair[1].session)):
+        together = [measure for _, measure in members]
+        done += len(together)
+        names = f"{together[0].name} and {len(together) - 1} more in one process" if session else together[0].name
+        print(f"[{done}/{len(chosen)}] {names}", file=sys.stderr, flush=True)
+        comparisons += runner.compare(together, with_subject=not options.anchors)
 
     options.out.write_text(json.dumps([c.record() for c in comparisons], indent=1) + "\n")
     (folder / "machine.json").write_text(json.dumps(facts, indent=1) + "\n")
@@ -74,6 +79,7 @@ def main() -> int:
         text = report.markdown(rows, comparisons, facts, programs.missing_peers())
         report.write_docs(ROOT / "docs" / "benchmarks.md", text)
         (ROOT / "docs" / "benchmarks" / "goals.svg").write_text(picture.draw(comparisons))
+        plots.draw([c.record() for c in comparisons], ROOT / "docs" / "benchmarks")
     return 0
 
 

@@ -1,8 +1,14 @@
 #!/usr/bin/env bash
-# Builds and runs the benchmarks; figures go to build/bench/results.json.
+# Usage: [FULL=1] [ONLY=regex] scripts/bench.sh [check|baseline]
+# Builds and runs the benchmarks; figures go to build/bench/results.json. `check` compares them with benchmarks/baseline.json,
+# `baseline` makes them the baseline. Both run the benchmarks first.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 configure bench
 cmake --build --preset bench
-exec python3 benchmarks/run.py --build build/bench --out build/bench/results.json
+python3 benchmarks/run.py --build build/bench --out build/bench/results.json --only "${ONLY:-}"
+case ${1:-} in
+  check) exec python3 benchmarks/check.py ;;
+  baseline) exec python3 benchmarks/check.py --update ;;
+esac

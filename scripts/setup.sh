@@ -19,7 +19,7 @@ packages=(
   python3-pandas python3-optuna python3-matplotlib
 )
 if [[ ${1:-} == bench ]]; then
-  packages+=(libtbb-dev libcaf-dev libstarpu-dev)
+  packages+=(libtbb-dev libcaf-dev libstarpu-dev valgrind strace)
 fi
 
 missing_packages() {

@@ -10,16 +10,22 @@ import statistics
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from .spec import Command, Goal, Measure, Programs, core_count
 
 SAMPLE_TIMEOUT_S = 120
+SESSION_TIMEOUT_S = 600
 
 
 class SampleError(Exception):
-    """A program that did not give a figure; the text goes into the table."""
+    """A program that did not give a figure; the text goes into the table. `output`: what it had printed by then."""
+
+    def __init__(self, text: str, output: str = "") -> None:
+        super().__init__(text)
+        self.output = output
 
 
 @dataclass
@@ -83,6 +89,24 @@ class Comparison:
         }
 
 
+@dataclass
+class _Trial:
+    """A measure while it is sampled."""
+
+    measure: Measure
+    figures: dict[str, Figures] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+    refused: str = ""
+
+    def add(self, name: str, unit: str, value: float) -> None:
+        self.figures[name].unit = unit
+        self.figures[name].values.append(value)
+
+    def drop(self, name: str, why: str) -> None:
+        self.notes[name] = why
+        del self.figures[name]
+
+
 def spread_of(values: list[float]) -> float:
     """The middle half of the samples, as a share of their median."""
     if len(values) < 2:
@@ -96,40 +120,73 @@ class Runner:
         self._programs = programs
         self._repeats = repeats
         self._mpirun = shutil.which("mpirun")
-        self._env = dict(os.environ, STARPU_HOME=str(work), STARPU_SILENT="1", UCX_WARN_UNUSED_ENV_VARS="n")
+        self._env = dict(os.environ, STARPU_HOME=str(work), STARPU_SILENT="1", UCX_WARN_UNUSED_ENV_VARS="n",
+                         TRIREME_BUILD_DIR=str(work), RAY_DEDUP_LOGS="0", RAY_USAGE_STATS_ENABLED="0")
         if os.geteuid() == 0:  # Open MPI refuses to run as root unless it is told twice.
             self._env.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
 
-    def compare(self, measure: Measure, with_subject: bool = True) -> list[Comparison]:
-        """Runs A B A B ... and returns one comparison for each anchor (or one, if there is none)."""
-        if measure.polls > core_count():
-            note = f"needs {measure.polls} cores for its busy processes, there are {core_count()}"
-            return [Comparison(measure, None, None, None, measure.goal, note)]
-        figures: dict[str, Figures] = {}
-        notes: dict[str, str] = {}
-        systems = [*measure.anchors, *([measure.subject] if measure.subject and with_subject else [])]
-        for command in systems:
-            why = self._why_not(command)
-            if why:
-                notes[command.name] = why
-            else:
-                figures[command.name] = Figures()
-        for _ in range(1 if measure.once else self._repeats):
-            for command in systems:
-                if command.name not in figures:
+    def compare(self, measures: list[Measure], with_subject: bool = True) -> list[Comparison]:
+        """Runs A B A B ... and returns the comparisons of each measure: one for each anchor (or one, if there is none).
+
+        Several measures are given when their systems take many cases in one process: then a turn runs each such process
+        once, with all cases.
+        """
+        trials = [_Trial(measure) for measure in measures]
+        for trial in trials:
+            if trial.measure.polls > core_count():
+                trial.refused = f"needs {trial.measure.polls} cores for its busy processes, there are {core_count()}"
+                continue
+            for command in trial.measure.systems(with_subject):
+                why = self._why_not(command)
+                if why:
+                    trial.notes[command.name] = why
+                else:
+                    trial.figures[command.name] = Figures()
+        for turn in range(max(1 if trial.measure.once else self._repeats for trial in trials)):
+            open_trials = [t for t in trials if not t.refused and (turn == 0 or not t.measure.once)]
+            names = dict.fromkeys(c.name for t in open_trials for c in t.measure.systems(with_subject))
+            for name in names:
+                self._turn(open_trials, name, with_subject)
+        return [comparison for trial in trials for comparison in self._pair(trial)]
+
+    def _turn(self, trials: list[_Trial], name: str, with_subject: bool) -> None:
+        """One sample of the system of that name in every trial that still has it."""
+        together: dict[Command, list[tuple[_Trial, Command]]] = {}
+        for trial in trials:
+            for command in trial.measure.systems(with_subject):
+                if command.name != name or name not in trial.figures:
+                    continue
+                if command.session:
+                    whole = replace(command, args=("", *command.args[1:]), scale=1.0, unit="")
+                    together.setdefault(whole, []).append((trial, command))
                     continue
                 try:
-                    unit, value = self._sample(command, measure.wall)
+                    trial.add(name, *self._sample(command, trial.measure.wall))
                 except SampleError as error:
-                    notes[command.name] = str(error)
-                    del figures[command.name]
-                    continue
-                figures[command.name].unit = unit
-                figures[command.name].values.append(value)
-        return self._pair(measure, figures, notes)
+                    trial.drop(name, str(error))
+        for members in together.values():
+            self._sample_session(name, members)
+
+    def _sample_session(self, name: str, members: list[tuple[_Trial, Command]]) -> None:
+        cases = tuple(dict.fromkeys(command.args[0] for _, command in members))
+        try:
+            out, _ = self._run(members[0][1], cases)
+            failure = "printed no sample of this case"
+        except SampleError as error:
+            out, failure = error.output, str(error)
+        samples = {sample["case"]: sample for sample in _samples_in(out)}
+        for trial, command in members:
+            sample = samples.get(command.args[0])
+            if sample is None or "error" in sample:
+                trial.drop(name, sample["error"] if sample else failure)
+            else:
+                trial.add(name, command.unit or sample["unit"], sample["value"] * command.scale)
 
     @staticmethod
-    def _pair(measure: Measure, figures: dict[str, Figures], notes: dict[str, str]) -> list[Comparison]:
+    def _pair(trial: _Trial) -> list[Comparison]:
+        measure, figures, notes = trial.measure, trial.figures, trial.notes
+        if trial.refused:
+            return [Comparison(measure, None, None, None, measure.goal, trial.refused)]
         subject = figures.get("Trireme")
         anchors: list[Command | None] = [*measure.anchors] or [None]
         pairs = []
@@ -139,8 +196,7 @@ class Runner:
             note = "; ".join(notes[key] for key in ("Trireme", name) if key in notes)
             if subject and other and subject.unit != other.unit:
                 raise SystemExit(f"{measure.name}: Trireme counts in {subject.unit}, {name} in {other.unit}")
-            goal = measure.goal if measure.goal and measure.goal.anchor == (name or "") else None
-            pairs.append(Comparison(measure, name, subject, other, goal, note))
+            pairs.append(Comparison(measure, name, subject, other, measure.goal_against(name), note))
         return pairs
 
     def _why_not(self, command: Command) -> str | None:
@@ -148,8 +204,8 @@ class Runner:
             return "mpirun is not installed"
         return self._programs.why_missing(command)
 
-    def _argv(self, command: Command) -> list[str]:
-        argv = self._programs.argv(command, sys.executable)
+    def _argv(self, command: Command, cases: tuple[str, ...]) -> list[str]:
+        argv = self._programs.argv(command, sys.executable, cases)
         if not command.ranks:
             return argv
         few = command.ranks <= core_count()
@@ -161,25 +217,40 @@ class Runner:
             launch += [*([":"] if rank else []), "-n", "1", "-x", f"TRIREME_NODE_ID=apart{rank}", *argv]
         return launch
 
-    def _sample(self, command: Command, wall: bool) -> tuple[str, float]:
+    def _run(self, command: Command, cases: tuple[str, ...] = ()) -> tuple[str, float]:
+        """What the program printed, and how long it lived in ms."""
+        limit_s = SESSION_TIMEOUT_S if command.session else SAMPLE_TIMEOUT_S
         start = time.monotonic()
-        process = subprocess.Popen(self._argv(command), env={**self._env, **command.env}, text=True,
+        process = subprocess.Popen(self._argv(command, cases), env={**self._env, **command.env}, text=True,
                                    stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                    start_new_session=True)
         try:
-            out, err = process.communicate(timeout=SAMPLE_TIMEOUT_S)
+            out, err = process.communicate(timeout=limit_s)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-            raise SampleError(f"{command.program} did not end within {SAMPLE_TIMEOUT_S} s") from None
+            out, _ = process.communicate()
+            raise SampleError(f"{command.program} did not end within {limit_s} s", out) from None
         elapsed_ms = (time.monotonic() - start) * 1e3
         if process.returncode != 0:
             last = (err.strip() or out.strip() or "no output").splitlines()[-1]
-            raise SampleError(f"{command.program} ended with status {process.returncode}: {last[:200]}")
+            raise SampleError(f"{command.program} ended with status {process.returncode}: {last[:200]}", out)
+        return out, elapsed_ms
+
+    def _sample(self, command: Command, wall: bool) -> tuple[str, float]:
+        out, elapsed_ms = self._run(command)
         if wall:
             return "ms", elapsed_ms
-        for line in out.splitlines():
-            if line.startswith("{"):
-                sample = json.loads(line)
-                return sample["unit"], sample["value"] * command.scale
+        for sample in _samples_in(out):
+            if "error" in sample:
+                raise SampleError(sample["error"])
+            return command.unit or sample["unit"], sample["value"] * command.scale
         raise SampleError(f"{command.program} printed no sample")
+
+
+def _samples_in(out: str) -> list[dict[str, Any]]:
+    """The lines of JSON among what a program and its workers printed."""
+    samples = []
+    for line in out.splitlines():
+        if line.startswith('{"case"'):
+            samples.append(json.loads(line))
+    return samples

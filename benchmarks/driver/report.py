@@ -6,7 +6,7 @@ import os
 import platform
 import re
 import statistics
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 from .measure import Comparison
@@ -36,7 +36,7 @@ def machine(programs: Programs) -> dict[str, str]:
     if release.exists():
         found = re.search(r'^PRETTY_NAME="?([^"\n]*)', release.read_text(), re.MULTILINE)
         facts["system"] = found.group(1) if found else ""
-    facts["date"] = datetime.now(timezone.utc).strftime("%Y-%m-%d")
+    facts["date"] = datetime.now(UTC).strftime("%Y-%m-%d")
     facts["load before"] = f"{os.getloadavg()[0]:.1f}"
     facts.update({peer: version for peer, version in sorted(programs.versions().items())})
     return facts

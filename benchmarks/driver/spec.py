@@ -27,6 +27,8 @@ class Command:
     launch: tuple[str, ...] = ()
     env: dict[str, str] = field(default_factory=dict, hash=False)
     scale: float = 1.0
+    unit: str = ""  # what a scaled figure is to be called
+    session: bool = False  # args[0] is a case that the program can take together with others in one process
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,8 @@ class Goal:
     def excess(self, value: float, ratio: float | None) -> float | None:
         """How many times worse than the bound; 1 is just met. None without the figure that it needs."""
         if self.value_at_most is not None:
-            return value / self.value_at_most
+            # Counts whose goal is none at all: what is left of a share of one is rounding.
+            return value / self.value_at_most if self.value_at_most else (1.0 if value < 0.005 else float("inf"))
         if self.value_at_least is not None:
             return self.value_at_least / value if value else float("inf")
         if ratio is None or not ratio:
@@ -57,11 +60,27 @@ class Measure:
     what: str
     subject: Command | None
     anchors: tuple[Command, ...]
-    goal: Goal | None
+    goals: tuple[Goal, ...]
     wall: bool
     polls: int
     full_only: bool
-    once: bool  # deterministic: every repeat would give the same
+    once: bool  # deterministic or very long: one sample
+    session: str  # measures of the same session are sampled together, see Runner.compare()
+
+    def systems(self, with_subject: bool = True) -> list[Command]:
+        return [*self.anchors, *([self.subject] if self.subject and with_subject else [])]
+
+    @property
+    def goal(self) -> Goal | None:
+        return self.goals[0] if self.goals else None
+
+    def goal_against(self, anchor: str | None) -> Goal | None:
+        """The goal that compares with this anchor; a bound on the value itself stands where there is none, or with the first."""
+        for goal in self.goals:
+            if goal.anchor == (anchor or ""):
+                return goal
+        first = self.anchors[0].name if self.anchors else None
+        return next((goal for goal in self.goals if not goal.anchor), None) if anchor == first else None
 
 
 @dataclass(frozen=True)
@@ -92,7 +111,8 @@ def _command(raw: dict[str, Any], name: str) -> Command:
     return Command(name=raw.get("name", name), program=raw["program"], args=tuple(raw.get("args", [])),
                    ranks=_count(raw.get("ranks", 0)), apart=raw.get("apart", False),
                    launch=tuple(raw.get("launch", [])), env=raw.get("env", {}),
-                   scale=raw.get("scale", 1.0))
+                   scale=raw.get("scale", 1.0), unit=raw.get("unit", ""),
+                   session=raw.get("session", False))
 
 
 def _measures(row: str, raw: dict[str, Any]) -> list[Measure]:
@@ -104,9 +124,9 @@ def _measures(row: str, raw: dict[str, Any]) -> list[Measure]:
             row=row, name=one["name"], what=one["what"],
             subject=_command(one["subject"], "Trireme") if "subject" in one else None,
             anchors=tuple(_command(anchor, "") for anchor in one.get("anchors", [])),
-            goal=Goal(**one["goal"]) if "goal" in one else None,
+            goals=tuple(Goal(**goal) for goal in one.get("goals", [one["goal"]] if "goal" in one else [])),
             wall=one.get("time") == "wall", polls=_count(one.get("polls", 0)), full_only=one.get("full_only", False),
-            once=one.get("once", False)))
+            once=one.get("once", False), session=one.get("session", "")))
     return expanded
 
 
@@ -119,8 +139,25 @@ def load_rows(path: Path) -> list[Row]:
 class Programs:
     """The programs that this build has, and the peers that were not found."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, peers: Path) -> None:
+        """`path`: what CMake wrote. `peers`: the environment that `make bench-peers` made, if it did."""
         self._entries: dict[str, dict[str, Any]] = json.loads(path.read_text())
+        self._peers = peers
+        for entry in self._entries.values():
+            if "{peers}" not in entry.get("command", []):
+                continue
+            package = entry["peer"].lower()
+            version = self._version_of(package)
+            if version is None:
+                entry["missing"] = "make bench-peers"
+            else:
+                entry["version"] = version
+
+    def _version_of(self, package: str) -> str | None:
+        """Of a package of the peers' environment; None if it is not there."""
+        for folder in self._peers.glob(f"lib/python3*/site-packages/{package}-*.dist-info"):
+            return folder.name.removesuffix(".dist-info").split("-", 1)[1]
+        return None
 
     def why_missing(self, command: Command) -> str | None:
         """None if the program can run, else a line for the table."""
@@ -129,11 +166,17 @@ class Programs:
             return f"{command.program} is not built"
         if "missing" in entry:
             return f"{entry['peer']} is not installed ({entry['missing']})"
+        program = entry["command"][0]
+        if program.startswith("/") and not Path(program).exists():
+            return f"{program} is missing: build it"
         return None
 
-    def argv(self, command: Command, python: str) -> list[str]:
+    def argv(self, command: Command, python: str, cases: tuple[str, ...] = ()) -> list[str]:
+        """`cases`: in place of the one that the command names, for a program that takes several."""
         words = self._entries[command.program]["command"]
-        return [word.replace("{python}", python) for word in words] + list(command.args)
+        places = {"{python}": python, "{peers}": str(self._peers / "bin" / "python")}
+        args = [",".join(cases), *command.args[1:]] if cases else [*command.args]
+        return [places.get(word, word) for word in words] + args
 
     def versions(self) -> dict[str, str]:
         return {e["peer"]: e["version"] for e in self._entries.values() if e.get("version") and e.get("peer")}

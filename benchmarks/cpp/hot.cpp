@@ -1,0 +1,72 @@
+// The hot paths, a fixed number of times each: for counting instructions, allocations and system calls (counts.py), where two
+// runs of different length are subtracted. One compute thread: --trireme-threads=1.
+#include "benchmarks/cpp/common.hpp"
+
+namespace {
+
+using namespace trireme::bench;
+
+int nothing() { return 0; }
+
+struct Counter {
+  int next() { return ++value; }
+  int value = 0;
+};
+
+/// A task that another one makes and waits for at once: it is popped from the thread's own deque.
+long forks(std::uint64_t count) {
+  long sum = 0;
+  for (std::uint64_t i = 0; i < count; ++i) sum += trireme::get(trireme::submit<&nothing>());
+  return sum;
+}
+/// A hundred tasks, then all results.
+long submits(std::uint64_t count) {
+  std::vector<trireme::Ref<int>> refs;
+  refs.reserve(100);
+  long sum = 0;
+  for (std::uint64_t i = 0; i < count / 100; ++i) {
+    for (int j = 0; j < 100; ++j) refs.push_back(trireme::submit<&nothing>());
+    for (const auto& ref : refs) sum += trireme::get(ref);
+    refs.clear();
+  }
+  return sum;
+}
+/// Calls of an actor of this rank, each waited for.
+long calls(std::uint64_t count) {
+  const auto counter = trireme::spawn<Counter>();
+  long sum = 0;
+  for (std::uint64_t i = 0; i < count; ++i) sum += trireme::get(counter.call<&Counter::next>());
+  return sum;
+}
+/// put of a number; it is dropped at once.
+long puts(std::uint64_t count) {
+  for (std::uint64_t i = 0; i < count; ++i) static_cast<void>(trireme::put(1L));
+  return 0;
+}
+/// get of a number that is there.
+long gets(std::uint64_t count) {
+  const auto ref = trireme::put(1L);
+  long sum = 0;
+  for (std::uint64_t i = 0; i < count; ++i) sum += trireme::get(ref);
+  return sum;
+}
+
+template <auto F>
+std::optional<double> in_a_task(const Arguments& arguments) {
+  const std::uint64_t count = arguments.number("count", 1000);
+  trireme::get(trireme::submit<F>(count));
+  return static_cast<double>(count);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  trireme::Runtime runtime(argc, argv);
+  Program program;
+  program.add("fork", "operations", in_a_task<&forks>);
+  program.add("submit", "operations", in_a_task<&submits>);
+  program.add("call", "operations", in_a_task<&calls>);
+  program.add("put", "operations", in_a_task<&puts>);
+  program.add("get", "operations", in_a_task<&gets>);
+  return program.run(argc, argv);
+}

@@ -1,0 +1,103 @@
+"""What an idle session costs: memory, threads and CPU.
+
+usage: footprint.py ray|trireme CASE[,CASE...]
+
+worker_*: a worker process that ran one task. rank_*: this process (with Ray the driver). all_*: this process and everything
+that it started, which with Ray are gcs, raylet and agents too.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import runtime
+
+IDLE_S = 2.0
+
+
+def field(process: int, file: str, key: str) -> float:
+    """A number of a /proc file, in its own unit; the sum where there are several lines."""
+    lines = Path(f"/proc/{process}/{file}").read_text().splitlines()
+    found = [int(line.split()[1]) for line in lines if line.split(":")[0] == key]
+    if not found:
+        raise LookupError(f"/proc/{process}/{file} has no {key}")
+    return float(sum(found))
+
+
+def private_mb(process: int) -> float:
+    return (field(process, "smaps_rollup", "Private_Clean") + field(process, "smaps_rollup", "Private_Dirty")) * 1024 / 1e6
+
+
+def share_mb(process: int) -> float:
+    """Its memory, with what several processes map divided among them."""
+    return field(process, "smaps_rollup", "Pss") * 1024 / 1e6
+
+
+def cpu_s(process: int) -> float:
+    words = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def tree() -> list[int]:
+    """This process and its descendants."""
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            words = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue  # it has ended
+        parents[int(entry.name)] = int(words[1])
+    found = [os.getpid()]
+    for process in found:
+        found += [child for child, parent in parents.items() if parent == process]
+    return found
+
+
+def idle_share(processes: list[int]) -> float:
+    """CPU that they use together while nothing is asked of them, in % of a core."""
+    time.sleep(0.5)  # until every thread has stopped to look for work
+    before = {process: cpu_s(process) for process in processes}
+    time.sleep(IDLE_S)
+    return 100 * sum(cpu_s(process) - before[process] for process in processes) / IDLE_S
+
+
+class Session:
+    def __init__(self, ray: Any) -> None:
+        @ray.remote
+        def process() -> int:
+            return os.getpid()
+
+        self.worker = ray.get(process.remote())
+        self.rank = os.getpid()
+
+
+CASES: dict[str, tuple[str, runtime.Case]] = {
+    "worker_private": ("MB", lambda s: private_mb(s.worker)),
+    "worker_threads": ("threads", lambda s: field(s.worker, "status", "Threads")),
+    "worker_cpu": ("% of a core", lambda s: idle_share([s.worker])),
+    "rank_memory": ("MB", lambda s: field(s.rank, "status", "VmRSS") * 1024 / 1e6),
+    "rank_threads": ("threads", lambda s: field(s.rank, "status", "Threads")),
+    "rank_cpu": ("% of a core", lambda s: idle_share([s.rank])),
+    "all_memory": ("MB", lambda s: sum(share_mb(process) for process in tree())),
+    "all_threads": ("threads", lambda s: sum(field(process, "status", "Threads") for process in tree())),
+    "all_cpu": ("% of a core", lambda s: idle_share(tree())),
+}
+
+
+def main() -> int:
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
+    ray = runtime.start(sys.argv[1])
+    status = runtime.run_cases(sys.argv[2], CASES, Session(ray))
+    ray.shutdown()
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
