@@ -39,12 +39,12 @@ long calls(std::uint64_t count) {
   return sum;
 }
 /// put of a number; it is dropped at once.
-long puts(std::uint64_t count) {
+long stores(std::uint64_t count) {
   for (std::uint64_t i = 0; i < count; ++i) static_cast<void>(trireme::put(1L));
   return 0;
 }
 /// get of a number that is there.
-long gets(std::uint64_t count) {
+long reads(std::uint64_t count) {
   const auto ref = trireme::put(1L);
   long sum = 0;
   for (std::uint64_t i = 0; i < count; ++i) sum += trireme::get(ref);
@@ -66,7 +66,7 @@ int main(int argc, char** argv) {
   program.add("fork", "operations", in_a_task<&forks>);
   program.add("submit", "operations", in_a_task<&submits>);
   program.add("call", "operations", in_a_task<&calls>);
-  program.add("put", "operations", in_a_task<&puts>);
-  program.add("get", "operations", in_a_task<&gets>);
+  program.add("put", "operations", in_a_task<&stores>);
+  program.add("get", "operations", in_a_task<&reads>);
   return program.run(argc, argv);
 }
