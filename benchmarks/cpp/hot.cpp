@@ -1,5 +1,5 @@
-// The hot paths, a fixed number of times each: for counting instructions, allocations and system calls (counts.py), where two
-// runs of different length are subtracted. One compute thread: --trireme-threads=1.
+// The hot paths, a fixed number of times each, for counts.py: two runs of different length are subtracted. With one
+// compute thread: --trireme-threads=1.
 #include "benchmarks/cpp/common.hpp"
 
 namespace {

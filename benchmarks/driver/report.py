@@ -94,6 +94,10 @@ def markdown(rows: list[Row], comparisons: list[Comparison], facts: dict[str, st
         for i, comparison in enumerate(by_row.get(row.name, [])):
             cells = _cells(comparison)
             lines.append("| " + " | ".join([row.name if i == 0 else "", *cells]) + " |")
+    missed = {c.measure.name: c for c in comparisons if c.verdict().startswith("missed")}
+    if missed:
+        lines += ["", "What holds back the goals that are missed:", ""]
+        lines += [f"- {name} ({c.verdict()}): {c.measure.limit or 'not profiled yet'}" for name, c in missed.items()]
     return "\n".join(lines)
 
 

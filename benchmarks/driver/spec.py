@@ -65,6 +65,7 @@ class Measure:
     polls: int
     full_only: bool
     once: bool  # deterministic or very long: one sample
+    limit: str  # what holds it back while it misses its goal, as far as a profile has shown
     session: str  # measures of the same session are sampled together, see Runner.compare()
 
     def systems(self, with_subject: bool = True) -> list[Command]:
@@ -126,7 +127,8 @@ def _measures(row: str, raw: dict[str, Any]) -> list[Measure]:
             anchors=tuple(_command(anchor, "") for anchor in one.get("anchors", [])),
             goals=tuple(Goal(**goal) for goal in one.get("goals", [one["goal"]] if "goal" in one else [])),
             wall=one.get("time") == "wall", polls=_count(one.get("polls", 0)), full_only=one.get("full_only", False),
-            once=one.get("once", False), session=one.get("session", "")))
+            once=one.get("once", False), limit=one.get("limit", ""),
+            session=one.get("session", "")))
     return expanded
 
 
