@@ -340,6 +340,8 @@ def shutdown(_exiting_interpreter: bool = False) -> None:
             return
         if (watching := sys.modules.get("trireme._watching")) is not None:
             watching.close()
+        if (groups := sys.modules.get("trireme.util.placement_group")) is not None:
+            groups._made.clear()  # placement groups of this session, which would keep the runtime's memory
         _state.core = None
         _state.session = 0
         _state.captured_group = None

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tune_inline import Curve, search
 
 from trireme.train import CheckpointConfig
 from trireme.tune import Callback
@@ -25,6 +24,7 @@ from trireme.tune.logger.event_file import EventFileWriter, crc32c, masked_crc, 
 from trireme.tune.progress.reporter import CLIReporter, ProgressReporter, html
 from trireme.tune.progress.table import table
 from trireme.tune.search import sample
+from tune_inline import Curve, search
 
 
 def test_crc32c_has_the_published_values() -> None:

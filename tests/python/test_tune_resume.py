@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tune_inline import Curve, InlineBackend, search
 
 from trireme.train import CheckpointConfig, FailureConfig
 from trireme.tune import Callback, ExperimentAnalysis, ResultGrid
 from trireme.tune.execution.journal import JOURNAL_FILE, Journal, read_journal
 from trireme.tune.schedulers import ASHAScheduler
 from trireme.tune.search import BasicVariantGenerator, sample
+from tune_inline import Curve, InlineBackend, search
 
 
 class Killed(BaseException):

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tune_inline import Curve, InlineBackend, search
 
 from trireme.tune.error import TuneError
 from trireme.tune.schedulers import (
@@ -26,6 +25,7 @@ from trireme.tune.schedulers import (
 from trireme.tune.schedulers.async_hyperband import Bracket
 from trireme.tune.schedulers.pbt import explore
 from trireme.tune.search import sample
+from tune_inline import Curve, InlineBackend, search
 
 
 class Named:

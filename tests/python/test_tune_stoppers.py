@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tune_inline import search
 
 from trireme.tune.error import TuneError
 from trireme.tune.search import sample
@@ -23,6 +22,7 @@ from trireme.tune.stopper import (
     TrialPlateauStopper,
 )
 from trireme.tune.stopper.stopper import deadline_of, make_stopper
+from tune_inline import search
 
 
 def stops(stopper: Any, scores: list[float], trial: str = "a") -> list[bool]:
