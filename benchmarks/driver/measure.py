@@ -174,7 +174,7 @@ class Runner:
             failure = "printed no sample of this case"
         except SampleError as error:
             out, failure = error.output, str(error)
-        samples = {sample["case"]: sample for sample in _samples_in(out)}
+        samples = {sample.get("case"): sample for sample in _samples_in(out)}
         for trial, command in members:
             sample = samples.get(command.args[0])
             if sample is None or "error" in sample:
@@ -248,9 +248,15 @@ class Runner:
 
 
 def _samples_in(out: str) -> list[dict[str, Any]]:
-    """The lines of JSON among what a program and its workers printed."""
+    """The samples among the lines that a program, a launcher and workers printed."""
     samples = []
     for line in out.splitlines():
-        if line.startswith('{"case"'):
-            samples.append(json.loads(line))
+        if not line.startswith("{"):
+            continue
+        try:
+            sample = json.loads(line)
+        except ValueError:
+            continue
+        if "error" in sample or ("unit" in sample and "value" in sample):
+            samples.append(sample)
     return samples

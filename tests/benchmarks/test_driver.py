@@ -12,6 +12,7 @@ sys.dont_write_bytecode = True
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
+import check  # noqa: E402
 from driver import picture, report  # noqa: E402
 from driver.measure import Comparison, Figures, Runner, spread_of  # noqa: E402
 from driver.spec import Command, Goal, Measure, Programs, load_rows  # noqa: E402
@@ -22,8 +23,8 @@ FAKE = "open(r'{log}', 'a').write('{name} '); print('noise'); print('{{\"unit\":
 def measure(**changes: object) -> Measure:
     usual: dict[str, object] = {
         "row": "row", "name": "m", "what": "", "subject": Command("Trireme", "ours"),
-        "anchors": (Command("peer", "theirs"),), "goal": Goal(anchor="peer", at_most=1.5), "wall": False,
-        "polls": 0, "full_only": False, "once": False}
+        "anchors": (Command("peer", "theirs"),), "goals": (Goal(anchor="peer", at_most=1.5),), "wall": False,
+        "polls": 0, "full_only": False, "once": False, "limit": "", "session": ""}
     return Measure(**{**usual, **changes})  # type: ignore[arg-type]
 
 
@@ -40,29 +41,94 @@ class DriverTest(unittest.TestCase):
 
         manifest = self.folder / "programs.json"
         manifest.write_text(json.dumps({"ours": fake("A", 30), "theirs": fake("B", 10), **(extra or {})}))
-        return Runner(Programs(manifest), self.folder, repeats=5)
+        return Runner(Programs(manifest, self.folder / "peers"), self.folder, repeats=5)
 
     def test_systems_take_turns(self) -> None:
-        (result,) = self.runner().compare(measure())
+        (result,) = self.runner().compare([measure()])
         self.assertEqual(self.log.read_text().split(), ["B", "A"] * 5)
         self.assertEqual(result.ratios, [3.0] * 5)
         self.assertEqual(result.verdict(), "missed by 2.00x")
 
+    def test_cases_of_a_session_share_a_process_each_turn(self) -> None:
+        text = (f"import sys; open(r'{self.log}', 'a').write('A ')\n"
+                "for i, case in enumerate(sys.argv[1].split(',')): print('{\"case\": \"%s\", \"unit\": \"us\", \"value\": %d}'"
+                " % (case, i + 1))")
+        runner = self.runner({"ours": {"peer": "A", "command": ["{python}", "-c", text]}})
+        first, second, third = (
+            measure(name=case, session="s", subject=Command("Trireme", "ours", (case,), session=True), anchors=anchors, goals=goals)
+            for case, anchors, goals in (
+                ("x", (Command("peer", "theirs", scale=0.001, unit="us"),), (Goal("peer", at_most=100),)), ("y", (), ()), ("x", (), ())))
+        x, y, again = runner.compare([first, second, third])
+        self.assertEqual(self.log.read_text().split(), ["B", "A"] * 5)
+        self.assertEqual((x.subject_figures.values, y.subject_figures.values), ([1] * 5, [2] * 5))
+        self.assertEqual(again.subject_figures.values, [1] * 5)
+        self.assertAlmostEqual(x.ratios[0], 100)
+
+    def test_a_case_that_fails_leaves_the_others_of_its_session(self) -> None:
+        text = ("print('{\"case\": \"x\", \"error\": \"x: no luck\"}'); print('{\"case\": \"y\", \"unit\": \"us\", \"value\": 2}');"
+                "print('{broken'); raise SystemExit('the end')")
+        runner = self.runner({"ours": {"peer": "A", "command": ["{python}", "-c", text]}})
+        results = runner.compare([measure(name=case, anchors=(), goals=(), subject=Command("Trireme", "ours", (case,), session=True))
+                                  for case in ("x", "y", "z")])
+        self.assertEqual([r.subject_figures is None for r in results], [True, False, True])
+        self.assertIn("no luck", results[0].note)
+        self.assertIn("the end", results[2].note)
+
+    def test_peers_are_found_in_their_environment(self) -> None:
+        entry = {"theirs": {"peer": "Ray", "version": "", "command": ["{peers}", "-c", ""]}}
+        manifest = self.folder / "programs.json"
+        manifest.write_text(json.dumps(entry))
+        peers = self.folder / "peers"
+        self.assertIn("make bench-peers", Programs(manifest, peers).why_missing(Command("Ray", "theirs")))
+        (peers / "lib/python3.11/site-packages/ray-2.55.1.dist-info").mkdir(parents=True)
+        found = Programs(manifest, peers)
+        self.assertIsNone(found.why_missing(Command("Ray", "theirs")))
+        self.assertEqual(found.versions(), {"Ray": "2.55.1"})
+        self.assertEqual(found.argv(Command("Ray", "theirs"), "python")[0], str(peers / "bin" / "python"))
+
+    def test_each_goal_stands_at_its_anchor_and_a_bound_on_the_value_at_the_first(self) -> None:
+        goals = (Goal("b", at_most=2), Goal(value_at_most=5))
+        m = measure(anchors=(Command("a", "x"), Command("b", "y")), goals=goals)
+        self.assertEqual([m.goal_against(name) for name in ("a", "b", None)], [goals[1], goals[0], goals[1]])
+
+    def test_none_as_a_bound_is_met_by_nothing_only(self) -> None:
+        goal = Goal(value_at_most=0)
+        self.assertEqual(goal.excess(0.0, None), 1)
+        self.assertEqual(goal.excess(1.0, None), float("inf"))
+
+    def test_check_tells_what_got_worse_from_noise(self) -> None:
+        def record(**changes: object) -> dict:
+            return {"name": "m", "unit": "us/call", "value": 1.0, "anchor": "Ray", "ratio": 0.5, "spread": 0.05, **changes}
+
+        def worse(before: dict, after: dict) -> bool | None:
+            found = check.change(before, after)
+            return None if found is None else found[0] > found[1]
+
+        self.assertTrue(worse(record(), record(ratio=0.7)))
+        self.assertFalse(worse(record(), record(ratio=0.58)))
+        self.assertTrue(worse(record(unit="GB/s"), record(unit="GB/s", ratio=0.3)))
+        self.assertFalse(worse(record(unit="GB/s"), record(unit="GB/s", ratio=0.9)))
+        count = {"anchor": None, "ratio": None, "spread": 0.0}
+        for what, before, after in (("instructions", 1000, 1030), ("allocations", 0, 1)):
+            unit = f"{what}/op"
+            self.assertTrue(worse(record(**count, unit=unit, value=before), record(**count, unit=unit, value=after)))
+        self.assertIsNone(worse(record(**count), record(**count, value=9.0)))  # a time without an anchor
+
     def test_absent_peer_is_named_and_the_other_side_still_runs(self) -> None:
         runner = self.runner({"theirs": {"peer": "CAF", "missing": "libcaf-dev"}})
-        (result,) = runner.compare(measure())
+        (result,) = runner.compare([measure()])
         self.assertIn("CAF is not installed (libcaf-dev)", result.note)
         self.assertEqual(len(result.subject_figures.values), 5)
         self.assertEqual(result.verdict(), "")
 
     def test_failing_program_gives_its_last_words_and_no_figure(self) -> None:
         bad = {"peer": "x", "command": ["{python}", "-c", "raise SystemExit('out of luck')"]}
-        (result,) = self.runner({"theirs": bad}).compare(measure())
+        (result,) = self.runner({"theirs": bad}).compare([measure()])
         self.assertIsNone(result.anchor_figures)
         self.assertIn("out of luck", result.note)
 
     def test_too_many_busy_processes_are_refused(self) -> None:
-        (result,) = self.runner().compare(measure(polls=10**6))
+        (result,) = self.runner().compare([measure(polls=10**6)])
         self.assertFalse(self.log.exists())
         self.assertIn("cores", result.note)
 
@@ -94,8 +160,9 @@ class DriverTest(unittest.TestCase):
         self.assertEqual(len({m.name for m in measures}), len(measures))
         for m in measures:
             self.assertNotIn("{", m.name + m.what)
-            if m.goal and m.goal.anchor:
-                self.assertIn(m.goal.anchor, [anchor.name for anchor in m.anchors])
+            for goal in m.goals:
+                if goal.anchor:
+                    self.assertIn(goal.anchor, [anchor.name for anchor in m.anchors])
         self.assertIn("<svg", picture.draw([Comparison(measures[0], None, None, None, None)]))
 
 
