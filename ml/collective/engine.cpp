@@ -12,7 +12,7 @@ namespace trireme::ml::detail {
 namespace {
 
 constexpr Nanos kLeaveGrace = 2 * kSecond;
-constexpr int kSpins = 2'000;  // about 50 us without news
+constexpr int kSpins = 10'000;  // a quarter of a millisecond without news
 
 int cores() {
   cpu_set_t set;

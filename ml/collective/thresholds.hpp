@@ -4,8 +4,8 @@
 
 namespace trireme::ml {
 
-/// Where one algorithm gives way to another. Measured (benchmarks: rows "all-reduce, CPU") on two cores of an EPYC with
-/// 512 KiB of second-level cache each and UCX 1.13 over TCP. Every member must have the same.
+/// Where one algorithm gives way to another. Chosen for 512 KiB of second-level cache a core and UCX over TCP; the row
+/// "all-reduce, CPU" of the benchmarks shows whether they suit a machine. Every member must have the same.
 struct Thresholds {
   /// Inside a node: up to this many bytes in all, every member reads what every other wrote; above, each combines a
   /// part of every chunk.
