@@ -55,9 +55,10 @@ class DriverTest(unittest.TestCase):
                 " % (case, i + 1))")
         runner = self.runner({"ours": {"peer": "A", "command": ["{python}", "-c", text]}})
         first, second, third = (
-            measure(name=case, session="s", subject=Command("Trireme", "ours", (case,), session=True), anchors=anchors, goals=goals)
+            measure(name=case, subject=Command("Trireme", "ours", (case,), session=True), anchors=anchors, goals=goals)
             for case, anchors, goals in (
-                ("x", (Command("peer", "theirs", scale=0.001, unit="us"),), (Goal("peer", at_most=100),)), ("y", (), ()), ("x", (), ())))
+                ("x", (Command("peer", "theirs", scale=0.001, unit="us"),), (Goal("peer", at_most=100),)),
+                ("y", (), ()), ("x", (), ())))
         x, y, again = runner.compare([first, second, third])
         self.assertEqual(self.log.read_text().split(), ["B", "A"] * 5)
         self.assertEqual((x.subject_figures.values, y.subject_figures.values), ([1] * 5, [2] * 5))
@@ -65,11 +66,12 @@ class DriverTest(unittest.TestCase):
         self.assertAlmostEqual(x.ratios[0], 100)
 
     def test_a_case_that_fails_leaves_the_others_of_its_session(self) -> None:
-        text = ("print('{\"case\": \"x\", \"error\": \"x: no luck\"}'); print('{\"case\": \"y\", \"unit\": \"us\", \"value\": 2}');"
+        text = ("print('{\"case\": \"x\", \"error\": \"x: no luck\"}')\n"
+                "print('{\"case\": \"y\", \"unit\": \"us\", \"value\": 2}')\n"
                 "print('{broken'); raise SystemExit('the end')")
         runner = self.runner({"ours": {"peer": "A", "command": ["{python}", "-c", text]}})
-        results = runner.compare([measure(name=case, anchors=(), goals=(), subject=Command("Trireme", "ours", (case,), session=True))
-                                  for case in ("x", "y", "z")])
+        commands = [Command("Trireme", "ours", (case,), session=True) for case in ("x", "y", "z")]
+        results = runner.compare([measure(anchors=(), goals=(), subject=command) for command in commands])
         self.assertEqual([r.subject_figures is None for r in results], [True, False, True])
         self.assertIn("no luck", results[0].note)
         self.assertIn("the end", results[2].note)
