@@ -19,7 +19,7 @@ namespace trireme::python {
 namespace {
 
 /// Lines that a worker's obituary ends with.
-constexpr std::size_t kTailLines = 10;
+constexpr std::size_t kTailLines = 20;
 /// Output without a newline is shown in pieces of this size.
 constexpr std::size_t kLineBytesMax = 64U << 10;
 /// Lines that wait to be shown; older ones go first when nobody fetches them.

@@ -12,8 +12,8 @@ from trireme import exceptions
 # In the worker.
 
 
-def describe(error: BaseException, what: str, rank: int) -> tuple[str, str, bytes]:
-    """An exception of user code as (text, type name, bytes for error_of())."""
+def describe(error: BaseException, what: str, rank: int, creation: bool = False) -> tuple[str, str, bytes]:
+    """An exception of user code as (text, type name, bytes for error_of()). `creation`: an actor's constructor raised it."""
     cause: BaseException | None = error
     text = _traceback(error)
     if isinstance(error, exceptions.RayTaskError):
@@ -22,7 +22,7 @@ def describe(error: BaseException, what: str, rank: int) -> tuple[str, str, byte
         cause = error.cause
     kind = type(cause) if cause is not None else type(error)
     name = kind.__qualname__ if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.{kind.__qualname__}"
-    fields = (what, text, os.getpid(), rank, os.uname().nodename)
+    fields = (what, text, os.getpid(), rank, os.uname().nodename, creation)
     return f"{type(error).__name__}: {_text(error)}", name, _pack(cause, fields)
 
 
@@ -88,12 +88,7 @@ def error_of(error: Any, ref: Any = None) -> Exception:
     text = f"{task}{error.message}{where}"
     object_id = ref.hex() if ref is not None else ""
     if error.payload and error.code in ("task_failed", "actor_died"):
-        task_error = _load(error, text)
-        if error.code == "task_failed":
-            return task_error
-        died = exceptions.ActorDiedError(f"{text}\n{task_error}")
-        died.__cause__ = task_error
-        return died
+        return _load(error, text)
     made = _BY_TYPE.get(error.type)
     if made is not None:
         return made(text)
@@ -108,11 +103,15 @@ def error_of(error: Any, ref: Any = None) -> Exception:
 
 def _load(error: Any, text: str) -> Exception:
     try:
-        cause, what, trace, pid, rank, host = pickle.loads(error.payload)
+        cause, what, trace, pid, rank, host, creation = pickle.loads(error.payload)
     except Exception as broken:  # noqa: BLE001 - exceptions of users break in any way
         note = f"{text}\n(the exception cannot be read here: {type(broken).__name__}: {broken})"
         return exceptions.RayTaskError(error.task, note, None, 0, error.rank, error.host)
     made = exceptions.RayTaskError(what, trace, cause, pid, rank, host)
+    if creation:
+        died = exceptions.ActorDiedError(f"the actor {what} was never made, its constructor failed: {made}")
+        died.__cause__ = made.as_instanceof_cause()
+        return died
     if isinstance(cause, exceptions.RayError) and not isinstance(cause, exceptions.RayTaskError):
         # The task passed on what the runtime told it, e.g. that an actor died.
         made.__cause__ = cause

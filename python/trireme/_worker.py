@@ -86,6 +86,8 @@ class Worker:
         # A task is dropped before the next is waited for, and with it what it holds in the arena.
         while step(next_task()):
             pass
+        if self._mode is not None:
+            self._mode.join()
 
     def _step(self, task: Any) -> bool:
         if task is None:
@@ -213,7 +215,7 @@ class Worker:
         elif isinstance(error, KeyboardInterrupt) and core.cancelled == token:
             core.fail(token, "the task was cancelled", "TaskCancelledError", b"")
         else:
-            text, kind, payload = _errors.describe(error, name, core.rank)
+            text, kind, payload = _errors.describe(error, name, core.rank, task.kind == "create")
             if self.broken is error:
                 text, kind, payload = str(error), "RuntimeEnvSetupError", b""
             core.fail(token, text, kind, payload)
@@ -452,7 +454,7 @@ def start(command: bytes, root: str) -> None:
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     import faulthandler
 
-    faulthandler.enable()
+    faulthandler.enable(all_threads=False)
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed()  # or all workers would draw the template's numbers
     from trireme import _rayhook

@@ -62,6 +62,16 @@ class AsyncMode:
             self._woken = True
             self.loop.call_soon_threadsafe(self._take)
 
+    def join(self) -> None:
+        """Until the calls that were started are through."""
+
+        async def idle() -> None:
+            self._take()
+            while self._tasks:
+                await asyncio.wait(list(self._tasks.values()))
+
+        asyncio.run_coroutine_threadsafe(idle(), self.loop).result()
+
     def token(self) -> int:
         return running.get()
 

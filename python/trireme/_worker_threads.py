@@ -26,6 +26,8 @@ class ThreadMode:
         for name, size in groups.items():
             self._pools[name] = _Threads(self, size)
         self.cancelled: set[int] = set()
+        self._left = 0  # calls that were started and are not through
+        self._through = threading.Condition()
 
     def construct(self, cls: type, args: tuple, kwargs: dict) -> Any:
         return cls(*args, **kwargs)
@@ -37,7 +39,22 @@ class ThreadMode:
             error = ValueError(f"{work.name}: there is no concurrency group {work.group!r}; there are: {known}")
             self._worker.fail(task, work.name, error)
             return
+        with self._through:
+            self._left += 1
         pool.add(task, work)
+
+    def join(self) -> None:
+        """Until the calls that were started are through."""
+        with self._through:
+            self._through.wait_for(lambda: self._left == 0)
+
+    def run(self, task: Any, work: Work) -> None:
+        try:
+            self.execute(task, work)
+        finally:
+            with self._through:
+                self._left -= 1
+                self._through.notify_all()
 
     def token(self) -> int:
         return getattr(running, "token", 0)
@@ -101,10 +118,10 @@ class _Threads:
             threading.Thread(target=self._run, name=f"trireme-actor-{self._started}", daemon=True).start()
 
     def _run(self) -> None:
-        execute, take = self._mode.execute, self._queue.get
+        run, take = self._mode.run, self._queue.get
         while True:
             self._idle += 1
             item = take()
             self._idle -= 1
-            execute(*item)
+            run(*item)
             del item
