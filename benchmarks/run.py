@@ -13,6 +13,7 @@ import json
 import os
 import re
 import sys
+import time
 from pathlib import Path
 
 from driver import picture, plots, report
@@ -62,12 +63,15 @@ def main() -> int:
     runner = Runner(programs, options.build.resolve(), options.repeats)
     comparisons: list[Comparison] = []
     done = 0
+    begin = time.monotonic()
     for (_, session), members in itertools.groupby(enumerate(chosen), lambda pair: (pair[1].session or pair[0], pair[1].session)):
         together = [measure for _, measure in members]
         done += len(together)
-        names = f"{together[0].name} and {len(together) - 1} more in one process" if session else together[0].name
-        print(f"[{done}/{len(chosen)}] {names}", file=sys.stderr, flush=True)
+        more = f" and {len(together) - 1} more in one process" if len(together) > 1 else ""
+        seconds = time.monotonic() - begin
+        print(f"[{done}/{len(chosen)}, {seconds:.0f} s] {together[0].name}{more}", file=sys.stderr, flush=True)
         comparisons += runner.compare(together, with_subject=not options.anchors)
+    print(f"took {(time.monotonic() - begin) / 60:.1f} minutes", file=sys.stderr)
 
     options.out.write_text(json.dumps([c.record() for c in comparisons], indent=1) + "\n")
     (folder / "machine.json").write_text(json.dumps(facts, indent=1) + "\n")
