@@ -64,7 +64,7 @@ def main() -> int:
     comparisons: list[Comparison] = []
     done = 0
     begin = time.monotonic()
-    for (_, session), members in itertools.groupby(enumerate(chosen), lambda pair: (pair[1].session or pair[0], pair[1].session)):
+    for _, members in itertools.groupby(enumerate(chosen), lambda pair: pair[1].session or pair[0]):
         together = [measure for _, measure in members]
         done += len(together)
         more = f" and {len(together) - 1} more in one process" if len(together) > 1 else ""
