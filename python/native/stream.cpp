@@ -170,7 +170,9 @@ Async<bool> accept_item(std::uint64_t stream, std::uint64_t index, Ref<detail::N
   const auto wanted = std::make_shared<bool>(false);
   found->push(index, item.cell(), [answer, wanted](bool more) {
     *wanted = more;
-    answer->complete({});
+    detail::Value nothing;
+    nothing.bytes.resize(sizeof(detail::Nothing));
+    answer->complete(std::move(nothing));
   });
   co_await Ref<detail::Nothing>(answer);
   co_return *wanted;
