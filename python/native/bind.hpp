@@ -117,5 +117,6 @@ struct Core {
 void bind_core(py::module_& module);
 void bind_rank(py::module_& module);
 void bind_worker(py::module_& module);
+void bind_cpp(py::module_& module);
 
 }  // namespace trireme::python::bind

@@ -9,4 +9,5 @@ PYBIND11_MODULE(_native, module) {
   bind_core(module);
   bind_rank(module);
   bind_worker(module);
+  bind_cpp(module);
 }

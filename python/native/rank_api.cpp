@@ -95,6 +95,10 @@ detail::ErrorInfo invalid(std::string message) {
   return error;
 }
 
+}  // namespace
+
+RefPtr reference_of(CellRef cell) { return wrap(std::move(cell)); }
+
 const CellRef& cell_of(const RefPtr& ref) {
   const auto* held = dynamic_cast<const CellReference*>(ref.get());
   if (held == nullptr) throw Exception(invalid("the reference is a stream's or of another process: it has no value"));
@@ -103,6 +107,8 @@ const CellRef& cell_of(const RefPtr& ref) {
         invalid("the reference is of a session that was shut down, and its object went with it: make it anew"));
   return held->cell;
 }
+
+namespace {
 
 std::vector<CellRef> cells_of(std::span<const RefPtr> refs) {
   std::vector<CellRef> cells;

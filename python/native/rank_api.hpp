@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "python/native/api.hpp"
+#include "trireme/detail/cell.hpp"
 
 namespace trireme::python {
 
@@ -44,5 +45,9 @@ class RankApi : public Api {
   /// Blocks until workers wrote whole lines; empty at the end.
   virtual std::vector<LogLine> next_logs() = 0;
 };
+
+/// Between a rank's cells and its references. Errors: Exception invalid_argument for a reference that is no cell's.
+RefPtr reference_of(detail::CellRef cell);
+const detail::CellRef& cell_of(const RefPtr& reference);
 
 }  // namespace trireme::python

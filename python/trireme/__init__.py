@@ -46,6 +46,7 @@ __all__ = [
     "init",
     "is_initialized",
     "kill",
+    "load_library",
     "method",
     "nodes",
     "put",
@@ -57,7 +58,7 @@ __all__ = [
 
 __getattr__, __dir__ = _attach(
     __name__,
-    {"timeline": "_timeline", "RuntimeEnv": "_runtime_env"},
+    {"load_library": "cross_language", "timeline": "_timeline", "RuntimeEnv": "_runtime_env"},
     (
         "cloudpickle",
         "cluster_utils",

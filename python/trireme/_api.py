@@ -192,6 +192,10 @@ def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
     no_restart
         False: as if it had crashed, so that max_restarts applies.
     """
+    end = getattr(type(actor), "_trireme_end", None)  # actors that are no process
+    if end is not None:
+        end(actor)
+        return
     if not isinstance(actor, ActorHandle):
         raise ValueError(f"kill() needs the handle of an actor, not {_a(actor)}; use cancel() for tasks")  # noqa: TRY004 - as Ray has it
     _init.core().kill(actor._ref, no_restart)

@@ -175,6 +175,23 @@ class WorkerCore(_Core):
     def set_label(self, label: str) -> None:
         """What this process's output is prefixed with."""
 
+# C++ functions and actor classes of libraries, by name. Only RankCore runs them; all references are resolved first.
+# Errors: ValueError for a name that is not there.
+def cpp_load(path: str) -> None:
+    """Loads a library, once. Errors: RuntimeError."""
+def cpp_functions() -> list[str]: ...
+def cpp_actors() -> list[str]: ...
+def cpp_signature(name: str) -> tuple[str, int]:
+    """A function's signature, and how many arguments it takes."""
+def cpp_class(name: str) -> tuple[str, int, dict[str, tuple[str, int]]]:
+    """The constructor's signature and number of arguments, and those of the methods by name."""
+def cpp_submit(core: _Core, name: str, data: bytes, buffers: Sequence[Any], refs: Sequence[Ref],
+               options: Options | None) -> Ref: ...
+def cpp_create(core: _Core, name: str, data: bytes, buffers: Sequence[Any], refs: Sequence[Ref], options: Options,
+               max_concurrency: int) -> Ref: ...
+def cpp_call(core: _Core, actor: Ref, method: str, data: bytes, buffers: Sequence[Any],
+             refs: Sequence[Ref]) -> Ref: ...
+
 # The template process ("zygote"). The rank's Python makes a SOCK_SEQPACKET socket pair, starts `python -m trireme._zygote FD`
 # with one end, and gives the other to RankCore. Packets:
 #   zygote -> rank   b"R"                                            ready: imports are done
