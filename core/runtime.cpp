@@ -9,6 +9,7 @@
 #include <cstdlib>
 
 #include "base/log.hpp"
+#include "core/arguments.hpp"
 #include "core/session.hpp"
 
 namespace trireme {
@@ -92,9 +93,7 @@ RuntimeOptions core::environment_options(RuntimeOptions options) {
   return options;
 }
 
-namespace {
-
-RuntimeOptions with_arguments(int& argc, char** argv, RuntimeOptions options) {
+RuntimeOptions core::argument_options(int& argc, char** argv, RuntimeOptions options) {
   int kept = 1;
   for (int i = 1; i < argc; ++i) {
     const std::string arg = argv[i];
@@ -119,14 +118,12 @@ RuntimeOptions with_arguments(int& argc, char** argv, RuntimeOptions options) {
   return options;
 }
 
-}  // namespace
-
 struct Runtime::Impl {
   std::unique_ptr<core::Session> session;
 };
 
 Runtime::Runtime(int& argc, char** argv, RuntimeOptions options)
-    : Runtime(with_arguments(argc, argv, std::move(options))) {}
+    : Runtime(core::argument_options(argc, argv, std::move(options))) {}
 
 Runtime::Runtime(RuntimeOptions options) : impl_(std::make_unique<Impl>()) {
   if (core::current_or_null() != nullptr)

@@ -22,5 +22,7 @@ struct Written {
   std::vector<AnyArray> arrays;
 };
 Written write_value(const Value& value);
+/// What calls `module.name(*arguments)` where it is read. Arguments without arrays.
+Bytes write_call(const std::string& module, const std::string& name, const Value& arguments);
 
 }  // namespace trireme::python::cross

@@ -16,6 +16,13 @@ class PickleWriter {
   }
   void end() { op('.'); }
 
+  void call(std::string_view module, std::string_view name, const Value& arguments) {
+    text(module);
+    text(name);
+    op(0x93);
+    value(arguments);
+    op('R');
+  }
   void value(const Value& value) {
     std::visit([this](const auto& held) { write(held); }, value.data);
   }
@@ -104,6 +111,14 @@ Written write_value(const Value& value) {
   writer.value(value);
   writer.end();
   return written;
+}
+
+Bytes write_call(const std::string& module, const std::string& name, const Value& arguments) {
+  Written written;
+  PickleWriter writer(written);
+  writer.call(module, name, arguments);
+  writer.end();
+  return written.data;
 }
 
 }  // namespace trireme::python::cross

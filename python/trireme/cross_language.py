@@ -34,7 +34,7 @@ def load_library(path: str | os.PathLike[str]) -> list[str]:
 
     Errors: FileNotFoundError; RuntimeError when it cannot be loaded, exports nothing, or exports a name that is taken.
     """
-    place = os.path.abspath(os.fspath(path))
+    place = os.path.realpath(os.fspath(path))
     if not os.path.exists(place):
         raise FileNotFoundError(f"load_library({os.fspath(path)!r}): there is no file {place}")
     _native.cpp_load(place)

@@ -13,4 +13,5 @@
 ///     trireme.get(trireme.cross_language.cpp_function("scale").remote(array, 2.0))
 #include "trireme/python/export.hpp"
 #include "trireme/python/ndarray.hpp"
+#include "trireme/python/runtime.hpp"
 #include "trireme/python/value.hpp"
