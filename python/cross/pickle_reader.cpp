@@ -331,6 +331,10 @@ void PickleReader::reduce() {
       refuse("an array in Fortran's order is not read in place: send numpy.ascontiguousarray() of it");
     return push_value(array(nodes_[items[1]].type, std::move(shape), bytes));
   }
+  if (name == "trireme._cpp_values.array" && items.size() == 3) {  // as pickle_writer.cpp has it
+    auto shape = shape_of(items[2]);
+    return push_value(array(type_of(text_at(items[1])), std::move(shape), nodes_[items[0]].buffer));
+  }
   if (is("._reconstruct")) {
     push(node(Kind::array));  // filled by build()
     return;

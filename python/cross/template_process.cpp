@@ -34,11 +34,14 @@ sys.argv.insert(1, os.path.dirname(os.path.dirname(os.path.abspath(trireme.__fil
 _zygote.main()
 )";
 
-[[noreturn]] void fail(const std::string& what, int number) {
+[[noreturn]] void fail(std::string what) {
   trireme::detail::ErrorInfo error;
   error.code = Errc::unavailable;
-  error.message = fmt::format("{}: {}", what, std::strerror(number));
+  error.message = std::move(what);
   throw Exception(std::move(error));
+}
+[[noreturn]] void fail(const std::string& what, int number) {
+  fail(fmt::format("{}: {}", what, std::strerror(number)));
 }
 
 }  // namespace
@@ -77,6 +80,19 @@ TemplateProcess start_template_process() {
          failed);
   }
   process.fd = ends[0];
+  // Its first packet says that it has imported what workers need; the pool takes it from the socket again.
+  char first = 0;
+  ssize_t got = 0;
+  do got = recv(process.fd, &first, 1, MSG_PEEK);
+  while (got < 0 && errno == EINTR);
+  if (got <= 0) {
+    close(process.fd);
+    join(process);
+    fail(
+        fmt::format("the Python interpreter '{}' ended before it was ready for calls; what it wrote says why "
+                    "(TRIREME_PYTHON names another interpreter)",
+                    interpreter));
+  }
   return process;
 }
 

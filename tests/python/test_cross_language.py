@@ -113,6 +113,12 @@ def test_references_arrive_as_values():
     def make(n):
         return np.arange(float(n))
 
+    scale = cross_language.cpp_function("scale")
+    array = trireme.put(np.ones((2, 3), np.float32))
+    for _ in range(3):
+        array = scale.remote(array, 2)
+    np.testing.assert_array_equal(trireme.get(array, timeout=60), np.full((2, 3), 8, np.float32))
+
     big = make.remote(100_000)
     np.testing.assert_array_equal(call("echo", big), np.arange(100_000.0))
 

@@ -83,7 +83,7 @@ struct Convert<NdArray<T>> {
   static NdArray<T> from(const Value& value) {
     const auto* held = value.get_if<AnyArray>();
     if (held == nullptr || held->type != ElementOf<T>::type) cross::wrong_type(name(), value);
-    return NdArray<T>(*held);
+    return NdArray<T>::of(*held);
   }
   static Value to(const NdArray<T>& value) { return value.any(); }
 };

@@ -53,7 +53,12 @@ class NdArray {
     std::copy(values.begin(), values.end(), own_);
   }
   /// Of elements of this type; `array` was checked for it.
-  explicit NdArray(AnyArray array) : array_(std::move(array)) {}
+  static NdArray of(AnyArray array) {
+    NdArray made;
+    made.array_ = std::move(array);
+    made.own_ = nullptr;
+    return made;
+  }
 
   const std::vector<std::size_t>& shape() const { return array_.shape; }
   std::size_t size() const { return array_.size(); }
