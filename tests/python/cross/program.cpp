@@ -34,10 +34,7 @@ bool contains(const std::string& text, const char* part) { return text.find(part
 
 std::int64_t plus_one(std::int64_t value) { return value + 1; }
 
-}  // namespace
-
-int main(int argc, char** argv) {
-  py::Runtime rt(argc, argv);
+int run(py::Runtime& rt) {
   const auto module = [](const char* name) { return std::string("program_functions:") + name; };
 
   check(rt.call<long>(module("echo"), 7L).get(seconds(60)) == 7, "an int comes back");
@@ -99,4 +96,16 @@ int main(int argc, char** argv) {
 
   std::printf("%u rank(s): %d checks failed\n", rt.size(), failures);
   return failures == 0 ? 0 : 1;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    py::Runtime rt(argc, argv);
+    return run(rt);
+  } catch (const std::exception& error) {
+    std::printf("FAILED: %s\n", error.what());
+    return 1;
+  }
 }
