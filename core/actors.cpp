@@ -231,6 +231,7 @@ void Actors::place(ActorCell* cell, detail::CallBase* construct, const ActorOpti
       if (context_.alive(rank)) break;
     }
   } else {
+    tasks_.refresh_view();
     auto choice = cluster->choose(demand, context_.rng);
     if (!choice && choice.error().code == Errc::unavailable && waits_for_resources()) {
       TRIREME_LOG(warning, "an actor waits: {}", choice.error().message);
@@ -242,7 +243,8 @@ void Actors::place(ActorCell* cell, detail::CallBase* construct, const ActorOpti
     if (!choice) return fail(cell, construct, runtime_error(context_, choice.error().code, choice.error().message));
     rank = choice->rank;
     bundle = choice->bundle;
-    cluster->assume(rank, demand.resources);
+    // What a bundle holds was taken when the group was.
+    if (bundle < 0) cluster->assume(rank, demand.resources);
   }
   std::vector<Cell*> cells(construct->invocation->deps(construct, nullptr));
   construct->invocation->deps(construct, cells.data());

@@ -179,6 +179,7 @@ void Tasks::place_pending(std::uint64_t index) {
   auto at = pending_.find(index);
   if (at == pending_.end()) return;
   auto& pending = at->second;
+  refresh_view();
   auto choice = cluster->choose(pending.spec.demand, context_.rng, pending.avoid);
   if (!choice && choice.error().code == Errc::unavailable && waits_for_resources()) {
     TRIREME_LOG(warning, "a task waits: {}", choice.error().message);
@@ -191,7 +192,8 @@ void Tasks::place_pending(std::uint64_t index) {
   }
   pending.where = choice->rank;
   pending.spec.bundle = choice->bundle;
-  cluster->assume(choice->rank, pending.spec.demand.resources);
+  // What a bundle holds was taken when the group was.
+  if (choice->bundle < 0) cluster->assume(choice->rank, pending.spec.demand.resources);
   if (choice->rank != context_.self) return send_task(pending.spec, choice->rank);
   TaskSpec copy = pending.spec;
   accept(std::move(copy), context_.self);
@@ -441,10 +443,14 @@ void Tasks::send_outcome(Rank to, ObjectId id, std::uint32_t attempt, Outcome ou
   context_.send(to);
 }
 
+void Tasks::refresh_view() { cluster->update(context_.self, pool->version(), pool->available()); }
+
 void Tasks::complete(Pending& found, Outcome outcome) {
   // Out of the table first: completing runs waiters, which may submit.
   Pending pending = std::move(found);
   pending_.erase(pending.spec.id.index);
+  if (pending.spec.placed && pending.spec.bundle < 0 && pending.where != context_.self && pending.where != kNoRank)
+    cluster->give_back(pending.where, pending.spec.demand.resources);
   if (!outcome.error && outcome.values.size() != pending.results.size()) {
     outcome.error = std::make_unique<detail::ErrorInfo>(
         runtime_error(context_, Errc::malformed, "a result has the wrong number of values"));

@@ -85,6 +85,8 @@ class Tasks {
   void lend_cpu(scheduler::HolderId holder);
   void reclaim_cpu(scheduler::HolderId holder);
   void drain();
+  /// The cluster view's idea of this rank is made true; before a choice.
+  void refresh_view();
   void bundle_revoked(scheduler::BundleKey bundle);
 
   std::size_t pending() const { return pending_.size(); }

@@ -370,6 +370,13 @@ void ClusterView::assume(Rank rank, const Resources& demand) {
   at->second.available -= demand;
 }
 
+void ClusterView::give_back(Rank rank, const Resources& demand) {
+  const auto at = impl_->known.find(rank);
+  if (at == impl_->known.end() || demand.empty()) return;
+  at->second.available += demand;
+  if (!at->second.available.fits(total(rank))) at->second.available = total(rank);
+}
+
 void ClusterView::set_group(GroupId id, GroupPlacement placement) {
   TRIREME_CHECK(placement.bundles.size() == placement.ranks.size() && !placement.bundles.empty(),
                 "a placement has a rank for every bundle");

@@ -121,6 +121,8 @@ class ClusterView {
   Result<Choice> choose(const Demand& demand, Rng& rng, const std::vector<Rank>& avoid = {});
   /// Counts a demand just sent to `rank` until that rank's next report.
   void assume(Rank rank, const Resources& demand);
+  /// It has ended. A report in between may have counted it already, so no more comes back than the rank has.
+  void give_back(Rank rank, const Resources& demand);
 
  private:
   struct Impl;

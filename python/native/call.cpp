@@ -212,7 +212,8 @@ void complete(Invocation* invocation, std::vector<Value> results) {
   invocation->invocation->drop_args(invocation);
   if (invocation->extra != nullptr && !invocation->extra->elements.empty()) {
     auto& elements = invocation->extra->elements;
-    for (std::size_t i = 0; i < elements.size() && i < results.size(); ++i) elements[i]->complete(std::move(results[i]));
+    for (std::size_t i = 0; i < elements.size() && i < results.size(); ++i)
+      elements[i]->complete(std::move(results[i]));
     return invocation->complete(Value{});
   }
   if (results.empty()) {

@@ -367,3 +367,15 @@ TEST_CASE("thieves get the oldest that fit together") {
   CHECK(taken == std::vector<HolderId>{2, 3, 5});
   CHECK(queue.size() == 1);
 }
+
+TEST_CASE("what was assumed of a rank comes back when it ends, and no more than the rank has") {
+  ClusterView view(0, {RankInfo{Resources::cpus(2), "a", {}}, RankInfo{Resources::cpus(2), "b", {}}});
+  view.assume(1, Resources::cpus(1));
+  view.assume(1, Resources::cpus(1));
+  CHECK(view.available(1) == Resources::cpus(0));
+  view.give_back(1, Resources::cpus(1));
+  CHECK(view.available(1) == Resources::cpus(1));
+  view.update(1, 1, Resources::cpus(2));
+  view.give_back(1, Resources::cpus(1));
+  CHECK(view.available(1) == Resources::cpus(2));
+}
