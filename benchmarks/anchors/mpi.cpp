@@ -33,7 +33,9 @@ std::optional<double> all_reduce(const Arguments& arguments) {
   const std::uint64_t bytes = arguments.number("size", 8);
   const auto count = static_cast<int>(bytes / sizeof(double));
   std::vector<double> data(static_cast<std::size_t>(count), 1.0);
-  const auto rounds = static_cast<int>(arguments.number("rounds", bytes < (1U << 16U) ? 20000 : bytes < (4U << 20U) ? 500 : 20));
+  const auto rounds = static_cast<int>(arguments.number("rounds", bytes < (1U << 16U)   ? 20000
+                                                                  : bytes < (4U << 20U) ? 500
+                                                                                        : 20));
   const auto reduce = [&](int n) {
     for (int i = 0; i < n; ++i) {
       // In place, as training does it; the sum of sums would overflow.

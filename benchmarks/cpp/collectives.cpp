@@ -41,7 +41,9 @@ trireme::ml::Communicator world() {
 std::optional<double> all_reduce(const Arguments& arguments) {
   const std::uint64_t bytes = arguments.number("size", 8);
   std::vector<double> data(bytes / sizeof(double), 1.0);
-  const auto rounds = static_cast<int>(arguments.number("rounds", bytes < (1U << 16U) ? 20000 : bytes < (4U << 20U) ? 500 : 20));
+  const auto rounds = static_cast<int>(arguments.number("rounds", bytes < (1U << 16U)   ? 20000
+                                                                  : bytes < (4U << 20U) ? 500
+                                                                                        : 20));
   auto group = world();
   const auto reduce = [&](int n) {
     for (int i = 0; i < n; ++i) group.all_reduce(std::span(data), trireme::ml::ReduceOp::max);

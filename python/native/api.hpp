@@ -48,7 +48,7 @@ struct ValueSource {
 
 struct CallSource {
   BytesView meta;
-  ValueSource args;        ///< the first `deps` of args.refs are resolved before it runs
+  ValueSource args;  ///< the first `deps` of args.refs are resolved before it runs
   std::uint32_t deps = 0;
   std::uint32_t returns = 1;
   std::string_view name;

@@ -324,8 +324,8 @@ std::string describe_ranks(core::Session& session) {
     const auto& total = core.cluster().total(member.rank);
     row["cpus"] = static_cast<double>(total.cpu_units()) / scheduler::Resources::kUnit;
     row["total"] = amounts(total);
-    row["available"] = amounts(member.rank == core.context().self ? core.pool().available()
-                                                                  : core.cluster().available(member.rank));
+    row["available"] =
+        amounts(member.rank == core.context().self ? core.pool().available() : core.cluster().available(member.rank));
     row["labels"] = core.cluster().labels(member.rank);
     list.push_back(std::move(row));
   }

@@ -342,6 +342,10 @@ def shutdown(_exiting_interpreter: bool = False) -> None:
             watching.close()
         if (groups := sys.modules.get("trireme.util.placement_group")) is not None:
             groups._made.clear()  # placement groups of this session, which would keep the runtime's memory
+        if not sys.is_finalizing():
+            import gc
+
+            gc.collect()  # exceptions and their frames hold references in cycles, which would keep it as well
         _state.core = None
         _state.session = 0
         _state.captured_group = None
