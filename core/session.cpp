@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <fstream>
+#include <mutex>
 
 #include "base/log.hpp"
 #include "transport/ucx/backend.hpp"
@@ -230,6 +231,16 @@ void Session::leave() {
   engine_->stop();
   set_process_core(nullptr);
   router_->close(200 * kMillisecond);
+}
+
+void Session::abandon_memory() {
+  TRIREME_CHECK(!running_, "the memory of a session at work is abandoned");
+  // Reachable, so that nothing counts them as leaks.
+  static auto& kept = *new std::vector<std::pair<objstore::Store*, objstore::Arena*>>;
+  static std::mutex mutex;
+  arena_->close_file();
+  const std::lock_guard lock(mutex);
+  kept.emplace_back(store_.release(), arena_.release());
 }
 
 Session::~Session() {

@@ -41,6 +41,8 @@ class Session {
   std::function<void()> on_leave;
   /// Blocks until rank 0 ends the job, then leaves it.
   void serve();
+  /// After the end: arena and store stay until the process ends, because somebody still reads what is in them.
+  void abandon_memory();
   /// Rank 0: ends the job. Once.
   void stop();
 

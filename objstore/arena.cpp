@@ -382,6 +382,9 @@ void Arena::free(std::uint64_t offset) {
 }
 
 int Arena::fd() const { return impl_->fd; }
+void Arena::close_file() {
+  if (impl_->fd >= 0) ::close(std::exchange(impl_->fd, -1));
+}
 std::uint64_t Arena::largest_block() const { return bytes_ - kPageBytes; }
 std::uint64_t Arena::used_bytes() const { return impl_->heap->used_pages() * kPageBytes; }
 

@@ -77,6 +77,8 @@ class Arena {
   std::uint64_t bytes() const { return bytes_; }
   std::span<std::byte> memory() const { return {base_, static_cast<std::size_t>(bytes_)}; }
   int fd() const;
+  /// The mapping stays; nobody can map it any more.
+  void close_file();
   std::byte* at(std::uint64_t offset) const { return base_ + offset; }
   std::uint64_t offset_of(const void* pointer) const {
     return static_cast<std::uint64_t>(static_cast<const std::byte*>(pointer) - base_);

@@ -78,7 +78,7 @@ def main(build: Path, root: Path) -> int:
         source.write_text(f'#include "{header}"\n')
         run = subprocess.run(
             # A folder that this build leaves out (benchmarks) has no command of its own: the public headers come along.
-            [*launcher, *flags, f"-I{root / 'core/include'}", f"-I{build / 'include'}", "-O0", "-w", "-c", str(source), "-o", str(source.with_suffix(".o"))],
+            [*launcher, *flags, *(f"-I{root / layer / 'include'}" for layer in ("core", "ml", "python")), f"-I{build / 'include'}", "-O0", "-w", "-c", str(source), "-o", str(source.with_suffix(".o"))],
             capture_output=True, text=True, check=False)
         return f"{header.relative_to(root)} does not stand alone:\n{run.stderr}" if run.returncode else ""
 

@@ -26,10 +26,15 @@ void fill(const CellRef& from, const CellRef& into) {
   if (from->form() == detail::CellForm::error) return into->complete_error(from->error());
   if (from->form() == detail::CellForm::typed) return into->complete(from->ops()->encode(from.get()));
   detail::Value value;
-  if (detail::try_pinned(from.get(), value)) return into->complete(std::move(value));
-  push_work(*core::current().context().host, [from, into] {
+  const auto& context = core::current().context();
+  const bool held = detail::try_pinned(from.get(), value);
+  if (held && (!value.buffer || value.buffer.rank == context.self)) return into->complete(std::move(value));
+  push_work(*context.host, [from, into] {
     try {
-      into->complete(detail::pinned(from.get()));
+      auto brought = detail::pinned(from.get());
+      // Whoever gets `into` looks for its value in this rank.
+      if (brought.buffer) brought.buffer = detail::to_own_arena(brought.buffer);
+      into->complete(std::move(brought));
     } catch (const Exception& lost) {
       into->complete_error(lost.info());
     }

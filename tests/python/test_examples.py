@@ -55,7 +55,7 @@ def test_an_example_runs_without_the_command_too():
 
 def test_the_program_in_the_readme_prints_what_it_says(tmp_path):
     text = (ROOT / "README.md").read_text()
-    found = re.search(r"```python\n(.*?)```.*?\n    \$ python \S+\n((?:    .*\n)+)", text, re.DOTALL)
+    found = re.search(r"```python\n(.*?)```.*?\n    \$ python \S+\n((?:    [^\n]*\n)+)", text, re.DOTALL)
     assert found, "README.md has no Python program followed by its output"
     program = tmp_path / "program.py"
     program.write_text(found.group(1))

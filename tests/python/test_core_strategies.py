@@ -1,0 +1,232 @@
+"""Where tasks and actors run: SPREAD, node affinity, labels, placement groups."""
+
+from __future__ import annotations
+
+import pytest
+
+from conftest import eventually
+
+
+@pytest.fixture
+def where(runtime):
+    @runtime.remote
+    def where():
+        return runtime.get_runtime_context().get_node_id()
+
+    return where
+
+
+def actor_class(runtime):
+    @runtime.remote
+    class A:
+        def where(self):
+            return runtime.get_runtime_context().get_node_id()
+
+        def group(self):
+            return runtime.util.get_current_placement_group()
+
+    return A
+
+
+def test_spread_uses_every_rank(runtime, where, ranks):
+    spread = where.options(scheduling_strategy="SPREAD")
+    assert len(set(runtime.get([spread.remote() for _ in range(8 * ranks)], timeout=120))) == ranks
+    A = actor_class(runtime).options(scheduling_strategy="SPREAD")
+    actors = [A.remote() for _ in range(2 * ranks)]
+    assert len(set(runtime.get([a.where.remote() for a in actors], timeout=120))) == ranks
+
+
+def test_node_affinity(runtime, where):
+    from trireme.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    for node in runtime.nodes():
+        there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        ref = where.options(scheduling_strategy=there).remote()
+        assert runtime.get(ref, timeout=60) == node["NodeID"]
+        actor = actor_class(runtime).options(scheduling_strategy=there).remote()
+        assert runtime.get(actor.where.remote(), timeout=60) == node["NodeID"]
+    nowhere = "f" * 56
+    with pytest.raises(runtime.exceptions.TaskUnschedulableError, match=nowhere):
+        runtime.get(where.options(scheduling_strategy=NodeAffinitySchedulingStrategy(nowhere, soft=False)).remote())
+    soft = NodeAffinitySchedulingStrategy(nowhere, soft=True)
+    assert runtime.get(where.options(scheduling_strategy=soft).remote(), timeout=60)
+    with pytest.raises(TypeError, match="node_id"):
+        NodeAffinitySchedulingStrategy(3, soft=False)
+
+
+def test_labels(runtime, where, ranks):
+    from trireme.util.scheduling_strategies import DoesNotExist, Exists, In, NodeLabelSchedulingStrategy, NotIn
+
+    labelled = {n["NodeID"]: n["Labels"] for n in runtime.nodes()}
+    with_rack = {node for node, labels in labelled.items() if "rack" in labels}
+    assert len(with_rack) == 1  # rank 0's, from the fixture below
+
+    def run(strategy=None, **options):
+        task = where.options(scheduling_strategy=strategy, **options) if strategy else where.options(**options)
+        return runtime.get(task.remote(), timeout=60)
+
+    assert run(NodeLabelSchedulingStrategy({"rack": In("r1", "r2")})) in with_rack
+    assert run(NodeLabelSchedulingStrategy({"rack": Exists()})) in with_rack
+    assert run(NodeLabelSchedulingStrategy({"zone": DoesNotExist(), "rack": NotIn("r9")}))
+    assert run(NodeLabelSchedulingStrategy({}, soft={"rack": In("r1")})) in with_rack
+    assert run(label_selector={"rack": "in(r0, r1)"}) in with_rack
+    assert run(label_selector={"rack": "!r9"})
+    if ranks > 1:
+        assert run(NodeLabelSchedulingStrategy({"rack": DoesNotExist()})) not in with_rack
+        assert run(label_selector={"rack": "!in(r1)"}) not in with_rack
+    with pytest.raises(runtime.exceptions.TaskUnschedulableError, match="r7"):
+        run(label_selector={"rack": "r7"})
+    with pytest.raises(TypeError, match="In"):
+        NodeLabelSchedulingStrategy({"rack": "r1"})
+    with pytest.raises(ValueError, match="at least one"):
+        In()
+
+
+@pytest.fixture(scope="module")
+def runtime(no_leaks):
+    """The runtime with a label and a resource on rank 0."""
+    import trireme
+
+    trireme.init(labels={"rack": "r1"}, resources={"widget": 2})
+    yield trireme
+    trireme.shutdown()
+
+
+def test_custom_resources_choose_the_rank_and_are_held(runtime, where):
+    here = runtime.get_runtime_context().get_node_id()
+    assert runtime.get([where.options(resources={"widget": 1}).remote() for _ in range(6)], timeout=60) == [here] * 6
+    assert runtime.cluster_resources()["widget"] == 2
+    A = actor_class(runtime).options(resources={"widget": 2})
+    actor = A.remote()
+    assert runtime.get(actor.where.remote(), timeout=60) == here
+    eventually(lambda: runtime.available_resources().get("widget", 0) == 0)
+    waiting = where.options(resources={"widget": 1}).remote()
+    assert runtime.wait([waiting], timeout=0.3)[0] == []
+    del actor
+    assert runtime.get(waiting, timeout=60) == here
+
+
+def test_placement_group_reserves_and_runs_inside(runtime, where):
+    from trireme.util import get_current_placement_group, placement_group, placement_group_table, remove_placement_group
+    from trireme.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+    group = placement_group([{"CPU": 1, "widget": 1}], strategy="PACK")
+    assert group.wait(60)
+    runtime.get(group.ready(), timeout=60)
+    assert group.bundle_count == 1
+    row = placement_group_table(group)
+    assert row["state"] == "CREATED"
+    assert row["strategy"] == "PACK"
+    inside = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=0)
+
+    @runtime.remote(num_cpus=1)
+    def current():
+        return get_current_placement_group(), runtime.get_runtime_context().get_node_id()
+
+    found, node = runtime.get(current.options(scheduling_strategy=inside).remote(), timeout=60)
+    assert found == group
+    assert node == runtime.get_runtime_context().get_node_id()
+    assert get_current_placement_group() is None
+    assert runtime.get(current.remote(), timeout=60)[0] is None
+    actor = actor_class(runtime).options(scheduling_strategy=inside).remote()
+    assert runtime.get(actor.group.remote(), timeout=60) == group
+    del actor
+    remove_placement_group(group)
+    assert placement_group_table(group)["state"] == "REMOVED"
+    eventually(lambda: runtime.available_resources().get("widget") == 2)
+
+
+def test_children_are_captured_when_asked(runtime):
+    from trireme.util import get_current_placement_group, placement_group, remove_placement_group
+    from trireme.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+    group = placement_group([{"CPU": 2}])
+    assert group.wait(60)
+
+    @runtime.remote
+    def child():
+        return get_current_placement_group()
+
+    @runtime.remote
+    def parent():
+        inherited = runtime.get(child.remote())
+        opted_out = runtime.get(child.options(scheduling_strategy="DEFAULT").remote())
+        return inherited, opted_out
+
+    for capture, expected in ((True, group), (False, None)):
+        strategy = PlacementGroupSchedulingStrategy(group, placement_group_capture_child_tasks=capture)
+        assert runtime.get(parent.options(scheduling_strategy=strategy).remote(), timeout=60) == (expected, None)
+    remove_placement_group(group)
+
+
+@pytest.mark.parametrize("strategy", ["SPREAD", "STRICT_SPREAD", "PACK", "STRICT_PACK"])
+def test_group_strategies(runtime, ranks, strategy, where):
+    from trireme.util import placement_group, remove_placement_group
+    from trireme.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+    count = ranks if strategy.endswith("SPREAD") else 2
+    group = placement_group([{"CPU": 1}] * count, strategy=strategy)
+    assert group.wait(60)
+    nodes = [
+        runtime.get(where.options(scheduling_strategy=PlacementGroupSchedulingStrategy(group, i)).remote(), timeout=60)
+        for i in range(count)
+    ]
+    assert len(set(nodes)) == (ranks if strategy.endswith("SPREAD") else 1)
+    remove_placement_group(group)
+
+
+def test_impossible_groups_fail(runtime, ranks):
+    from trireme.util import placement_group
+
+    for bundles, strategy in [([{"CPU": 100_000}], "PACK"), ([{"CPU": 1}] * (ranks + 1), "STRICT_SPREAD")]:
+        group = placement_group(bundles, strategy=strategy)
+        with pytest.raises(runtime.exceptions.RayError):
+            runtime.get(group.ready(), timeout=60)
+
+
+def test_named_groups(runtime):
+    from trireme.util import get_placement_group, placement_group, remove_placement_group
+
+    group = placement_group([{"CPU": 1}], name="squad")
+    assert get_placement_group("squad") == group
+
+    @runtime.remote
+    def from_task():
+        return get_placement_group("squad")
+
+    assert runtime.get(from_task.remote(), timeout=60) == group
+    with pytest.raises(ValueError, match="squad"):
+        placement_group([{"CPU": 1}], name="squad")
+    remove_placement_group(group)
+    with pytest.raises(ValueError, match="squad"):
+        get_placement_group("squad")
+
+
+@pytest.mark.parametrize(
+    ("bundles", "options", "says"),
+    [
+        ([], {}, "at least one"),
+        ([{}], {}, "not empty"),
+        ([{"CPU": 0}], {}, "nothing"),
+        ([{"CPU": -1}], {}, "CPU"),
+        ([{"CPU": "1"}], {}, "CPU"),
+        ({"CPU": 1}, {}, "list"),
+        ([{"CPU": 1}], {"strategy": "LOOSE"}, "LOOSE"),
+        ([{"CPU": 1}], {"lifetime": "long"}, "lifetime"),
+    ],
+)
+def test_wrong_groups_are_refused(runtime, bundles, options, says):
+    with pytest.raises(ValueError, match=says):
+        runtime.util.placement_group(bundles, **options)
+
+
+def test_wrong_bundle_index(runtime):
+    from trireme.util import placement_group, remove_placement_group
+    from trireme.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+    group = placement_group([{"CPU": 1}])
+    with pytest.raises(ValueError, match="bundle"):
+        PlacementGroupSchedulingStrategy(group, 1)
+    remove_placement_group(group)
+
+
