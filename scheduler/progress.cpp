@@ -330,12 +330,7 @@ struct ProgressEngine::Impl {
 ProgressEngine::ProgressEngine(Pollable& pollable, ProgressOptions options)
     : impl_(std::make_unique<Impl>(pollable, options)) {}
 
-ProgressEngine::~ProgressEngine() {
-  stop();
-  for (int fd : {impl_->epoll_fd, impl_->kick_fd, impl_->tick_fd, impl_->deadline_fd}) {
-    if (fd >= 0) close(fd);
-  }
-}
+ProgressEngine::~ProgressEngine() { stop(); }
 
 void ProgressEngine::set_core_free_probe(std::function<bool()> probe) {
   while (!impl_->take_if_free()) std::this_thread::yield();
@@ -375,6 +370,8 @@ void ProgressEngine::stop() {
   while (!engine.take_if_free()) std::this_thread::yield();
   engine.thread_runs = false;
   engine.unarm();
+  // Nobody sleeps from now on. epoll_fd keeps its number: an engine is started once.
+  for (int fd : {engine.epoll_fd, engine.kick_fd, engine.tick_fd, engine.deadline_fd}) close(fd);
   engine.let_go();
 }
 

@@ -210,6 +210,19 @@ void Pool::close() {
   log_ready_.notify_all();
 }
 
+void Pool::close_descriptors() {
+  const Lock lock(mutex_);
+  for (auto* fd : {&epoll_, &zygote_, &bell_read_, &bell_write_, &board_file_.fd}) fd->reset();
+  for (const auto& worker : workers_) {
+    if (!worker) continue;
+    worker->file.fd.reset();
+    for (int stream = 0; stream < 2; ++stream) {
+      worker->output[stream].reset();
+      worker->output_in[stream].reset();
+    }
+  }
+}
+
 std::vector<LogLine> Pool::next_logs() {
   std::unique_lock lock(log_mutex_);
   log_ready_.wait(lock, [this] { return log_closed_ || !log_lines_.empty(); });

@@ -71,6 +71,8 @@ class Pool final : public Runner, public core::SideQueue, public scheduler::Poll
 
   /// Ends all workers. Under no lock; afterwards calls fail. Blocks for a moment.
   void close();
+  /// After close() and the engine's end.
+  void close_descriptors();
   /// Blocks; empty when the pool is closed.
   std::vector<LogLine> next_logs();
   /// Any thread. What has that key here ends, or will as soon as it comes here.

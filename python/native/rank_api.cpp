@@ -577,7 +577,11 @@ void RankApiImpl::stop() {
   Holds::session.store(0, std::memory_order_release);
   if (Holds::count.exchange(0, std::memory_order_acquire) != 0) {
     session_->abandon_memory();
+  } else {
+    session_->arena().close_file();
   }
+  // This object may live on in a traceback, say.
+  pool_->close_descriptors();
 }
 
 }  // namespace
