@@ -130,7 +130,8 @@ def wait(
     (ready, rest)
         At most `num_returns` ready ones, and all others; both in the order of the argument.
 
-    With `fetch_local` (the default) a value counts as ready once this rank has it; without, once it exists.
+    A value counts as ready once this rank has it: it is brought here, whatever `fetch_local` says, which is there for
+    programs written for Ray.
     """
     if isinstance(ray_waitables, (ObjectRef, ObjectRefGenerator)):
         raise TypeError("wait() needs a list of references; put the one that you have in a list")
