@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -127,6 +128,15 @@ METHOD = {
 #: `.options()` of an actor's method.
 CALL = {**METHOD, "name": _Check(_optional(_text), "a text")}
 
+#: Options that Ray programs may set and that change nothing here, by what they say when nobody set them.
+_WITHOUT_EFFECT: dict[str, tuple[Any, ...]] = {
+    "allow_out_of_order_execution": (None, False),
+    "enable_task_events": (True,),
+    "tensor_transport": (None,),
+    "_metadata": (None,),
+    "_labels": (None,),
+}
+
 _KINDS = {"task": TASK, "actor": ACTOR, "method": METHOD, "call": CALL}
 
 
@@ -143,6 +153,8 @@ def check(kind: str, options: Options, what: str) -> Options:
         if not rule.accepts(value):
             error = ValueError if _is_number(value) or isinstance(value, str) else TypeError
             raise error(f"option {name!r} of {what} must be {rule.why}; it is {value!r}")
+        if name in _WITHOUT_EFFECT and value not in _WITHOUT_EFFECT[name]:
+            warnings.warn(f"option {name!r} of {what} has no effect in trireme", stacklevel=4)
     if "resources" in options:
         for name in options["resources"] or ():
             if name in ("CPU", "GPU", "memory", "object_store_memory"):

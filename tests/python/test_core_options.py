@@ -170,3 +170,14 @@ def test_impossible_resources_fail_with_what_there_is(runtime):
 
     with pytest.raises((runtime.exceptions.ActorUnschedulableError, runtime.exceptions.ActorDiedError), match="CPU|cpu"):
         runtime.get(A.remote().m.remote(), timeout=60)
+
+
+def test_an_option_without_effect_is_said_to_have_none(runtime):
+    class A:
+        pass
+
+    with pytest.warns(UserWarning, match="allow_out_of_order_execution.*no effect"):
+        runtime.remote(allow_out_of_order_execution=True)(A)
+
+    with pytest.warns(UserWarning, match="enable_task_events.*no effect"):
+        runtime.remote(enable_task_events=False)(lambda: None)
