@@ -75,7 +75,12 @@ TEST_CASE("operations that nobody waits for yet end with the error too") {
         [&](std::uint32_t rank) {
           Communicator group(rank, 3, meeting.exchange(rank, 3), {.timeout_ns = 60 * kSecond});
           group.barrier();
-          if (rank == 1) raise(SIGKILL);
+          // Its end must not catch another still in the barrier.
+          if (rank == 1) {
+            while (meeting.note.load(std::memory_order_acquire) < 2) sched_yield();
+            raise(SIGKILL);
+          }
+          meeting.note.fetch_add(1, std::memory_order_release);
           std::vector<double> a(1000, 1), b(500'000, 1), c(10);
           std::vector<Work> works;
           works.push_back(group.start_all_reduce(std::span(a)));
