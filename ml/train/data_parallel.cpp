@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 
 namespace trireme::ml {
@@ -45,7 +46,7 @@ DataParallel::DataParallel(Communicator& group, std::vector<Buffer> parameters, 
 DataParallel::~DataParallel() {
   // The buckets are being written to by the group.
   for (std::size_t i = 0; i < started_; ++i) try {
-      buckets_[i].work.wait();
+      if (buckets_[i].work.valid()) buckets_[i].work.wait();
     } catch (const CollectiveError&) {  // it has ended, which is what matters here
     }
 }
@@ -54,24 +55,23 @@ void DataParallel::broadcast() {
   for (const Buffer& parameter : parameters_) group_.broadcast(parameter, 0);
 }
 
-DataParallel::Place& DataParallel::place(std::size_t parameter) {
+const DataParallel::Place& DataParallel::place(std::size_t parameter) const {
   if (parameter >= places_.size())
     wrong(fmt::format("there is no parameter {}, there are {}", parameter, places_.size()));
   return places_[parameter];
 }
 
 Buffer DataParallel::gradient(std::size_t parameter) const {
-  const Place& place = const_cast<DataParallel*>(this)->place(parameter);
-  const Bucket& bucket = buckets_[place.bucket];
-  return {bucket.data.get() + place.at * bytes_of(bucket.type), parameters_[parameter].count, bucket.type};
+  const Place& where = place(parameter);
+  const Bucket& bucket = buckets_[where.bucket];
+  return {bucket.data.get() + where.at * bytes_of(bucket.type), parameters_[parameter].count, bucket.type};
 }
 
 void DataParallel::ready(std::size_t parameter) {
-  Place& at = place(parameter);
-  if (at.ready)
+  if (place(parameter).ready)
     wrong(fmt::format("the gradient of parameter {} was handed in twice; call wait() after every step", parameter));
-  at.ready = true;
-  --buckets_[at.bucket].missing;
+  places_[parameter].ready = true;
+  --buckets_[places_[parameter].bucket].missing;
   start_full();
 }
 
@@ -89,6 +89,7 @@ void DataParallel::ready(std::size_t parameter, ConstBuffer gradient) {
 void DataParallel::start_full() {
   for (; started_ < buckets_.size() && buckets_[started_].missing == 0; ++started_) {
     Bucket& bucket = buckets_[started_];
+    if (group_.size() == 1) continue;  // its own gradient is the mean
     bucket.work = group_.start_all_reduce({bucket.data.get(), bucket.count, bucket.type}, ReduceOp::mean);
   }
 }
@@ -96,10 +97,23 @@ void DataParallel::start_full() {
 void DataParallel::wait() {
   for (std::size_t i = 0; i < places_.size(); ++i)
     if (!places_[i].ready) wrong(fmt::format("no gradient was handed in for parameter {}", i));
-  for (Bucket& bucket : buckets_) bucket.work.wait();
+  for (Bucket& bucket : buckets_)
+    if (bucket.work.valid()) bucket.work.wait();
   started_ = 0;
   for (Bucket& bucket : buckets_) bucket.missing = bucket.members;
   for (Place& each : places_) each.ready = false;
+}
+
+bool DataParallel::is_ready(std::size_t parameter) const { return place(parameter).ready; }
+
+bool DataParallel::is_averaged(std::size_t parameter) const {
+  const std::size_t bucket = place(parameter).bucket;
+  return bucket < started_ && buckets_[bucket].work.test();
+}
+
+bool DataParallel::under_way() const {
+  return std::any_of(buckets_.begin(), buckets_.begin() + static_cast<std::ptrdiff_t>(started_),
+                     [](const Bucket& bucket) { return !bucket.work.test(); });
 }
 
 }  // namespace trireme::ml

@@ -4,13 +4,12 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
-#include <cmath>
 #include <memory>
-#include <optional>
+#include <string>
 #include <vector>
 
-#include "python/collective/array.hpp"
-#include "trireme/ml/communicator.hpp"
+#include "python/collective/data_parallel.hpp"
+#include "python/collective/group.hpp"
 
 namespace py = pybind11;
 
@@ -20,7 +19,6 @@ namespace {
 using ml::CollectiveError;
 using ml::Communicator;
 using ml::ReduceOp;
-using Arrays = std::vector<std::shared_ptr<Array>>;
 
 ReduceOp reduction(int op, const Arrays& arrays) {
   if (op < 0 || op >= static_cast<int>(ml::kReduceOps))
@@ -32,98 +30,11 @@ ReduceOp reduction(int op, const Arrays& arrays) {
   return found;
 }
 
-std::int64_t nanoseconds(double seconds) {
-  if (std::isnan(seconds) || seconds < 0) throw py::value_error("a timeout is a number of seconds, 0 or more");
-  return seconds > 9e9 ? INT64_MAX : static_cast<std::int64_t>(seconds * 1e9);
-}
-
-class PyWork {
- public:
-  explicit PyWork(ml::Work work) : work_(std::move(work)) {}
-  void wait() {
-    const py::gil_scoped_release unlocked;
-    work_.wait();
-  }
-  bool test() const { return work_.test(); }
-
- private:
-  ml::Work work_;
-};
-
-/// A communicator, and the arrays of what is under way: they stay in place even if their Work is dropped.
-class Group {
- public:
-  Group(std::uint32_t rank, std::uint32_t size, const py::function& exchange, const std::string& name, double timeout,
-        bool fixed_order) {
-    ml::CommunicatorOptions options{name, nanoseconds(timeout), fixed_order};
-    std::exception_ptr raised;
-    const auto through_python = [&](std::span<const std::byte> mine,
-                                    std::int64_t timeout_ns) -> Result<std::vector<std::vector<std::byte>>> {
-      const py::gil_scoped_acquire locked;
-      try {
-        const py::bytes blob(reinterpret_cast<const char*>(mine.data()), mine.size());
-        std::vector<std::vector<std::byte>> all;
-        for (const auto& part : py::list(exchange(blob, static_cast<double>(timeout_ns) / 1e9))) {
-          const std::string bytes = py::bytes(py::reinterpret_borrow<py::object>(part));
-          const auto* begin = reinterpret_cast<const std::byte*>(bytes.data());
-          all.emplace_back(begin, begin + bytes.size());
-        }
-        return all;
-      } catch (py::error_already_set& error) {
-        raised = std::current_exception();
-        return make_error(Errc::unavailable, error.what());
-      }
-    };
-    try {
-      const py::gil_scoped_release unlocked;
-      communicator_.emplace(rank, size, through_python, std::move(options));
-    } catch (const CollectiveError&) {
-      if (raised) std::rethrow_exception(raised);  // what the exchange raised says more
-      throw;
-    }
-  }
-  ~Group() { close(); }
-
-  Communicator& get() {
-    if (!communicator_) throw CollectiveError(Errc::shutdown, -1, "the group was closed");
-    return *communicator_;
-  }
-  void close() {
-    if (!communicator_) return;
-    {
-      const py::gil_scoped_release unlocked;
-      communicator_.reset();
-    }
-    under_way_.clear();
-  }
-  template <class Call>
-  void run(Call call) {
-    Communicator& communicator = get();
-    const py::gil_scoped_release unlocked;
-    call(communicator);
-  }
-  template <class Call>
-  std::unique_ptr<PyWork> start(Arrays arrays, Call call) {
-    Communicator& communicator = get();
-    std::erase_if(under_way_, [](const auto& one) { return one.first.test(); });
-    ml::Work work;
-    {
-      const py::gil_scoped_release unlocked;
-      work = call(communicator);
-    }
-    under_way_.emplace_back(work, std::move(arrays));
-    return std::make_unique<PyWork>(std::move(work));
-  }
-
- private:
-  std::optional<Communicator> communicator_;
-  std::vector<std::pair<ml::Work, Arrays>> under_way_;
-};
-
 /// Defines `name` and `start_name`, whose calls differ in waiting only. `prepare` turns Python's arguments into the
 /// arrays and a pair of calls.
 template <class... Arguments, class Prepare, class... Extra>
-void define(py::class_<Group>& group, const char* name, Prepare prepare, const Extra&... extra) {
+void define(py::class_<Group, std::shared_ptr<Group>>& group, const char* name, Prepare prepare,
+            const Extra&... extra) {
   group.def(
       name,
       [prepare](Group& self, Arguments... arguments) {
@@ -149,7 +60,7 @@ struct Prepared {
 template <class Run, class Start>
 Prepared(Arrays, Run, Start) -> Prepared<Run, Start>;
 
-void define_operations(py::class_<Group>& group) {
+void define_operations(py::class_<Group, std::shared_ptr<Group>>& group) {
   define<py::object, int>(
       group, "all_reduce",
       [](const py::object& array, int op) {
@@ -257,7 +168,7 @@ PYBIND11_MODULE(_collective, module) {
     }
   });
   py::class_<PyWork>(module, "Work").def("wait", &PyWork::wait).def("test", &PyWork::test);
-  py::class_<Group> group(module, "Communicator");
+  py::class_<Group, std::shared_ptr<Group>> group(module, "Communicator");
   group
       .def(py::init<std::uint32_t, std::uint32_t, const py::function&, const std::string&, double, bool>(),
            py::arg("rank"), py::arg("size"), py::arg("exchange"), py::arg("name") = "group",
@@ -269,4 +180,5 @@ PYBIND11_MODULE(_collective, module) {
       .def("describe", [](Group& self) { return self.get().describe(); })
       .def("close", &Group::close);
   define_operations(group);
+  define_data_parallel(module);
 }

@@ -2,9 +2,11 @@
 #include "trireme/ml/data_parallel.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <functional>
 #include <numeric>
 #include <random>
+#include <thread>
 
 #include "tests/ml/mpi_group.hpp"
 
@@ -64,6 +66,29 @@ TEST_CASE("parameters start alike and gradients are averaged, for every size of 
         CHECK((std::vector<float>(at, at + own.count) == std::vector<float>(counts[i], mean)));
       }
     }
+  }
+}
+
+TEST_CASE("a bucket is averaged by the group's own thread while gradients are still missing") {
+  auto group = world_group();
+  std::vector<double> first(10), last(50'000);
+  DataParallel parallel(group, {std::span(first), std::span(last)}, {.bucket_bytes = 1});
+  for (int step = 0; step < 3; ++step) {
+    CHECK(!parallel.is_averaged(1));
+    const std::vector<double> gradient(last.size(), group.rank() + step);
+    parallel.ready(1, std::span(gradient));
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+    while (!parallel.is_averaged(1) && std::chrono::steady_clock::now() < deadline)
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));  // the cores are for the helper threads
+    REQUIRE(parallel.is_averaged(1));
+    CHECK(!parallel.under_way());
+    CHECK((parallel.is_ready(1) && !parallel.is_ready(0) && !parallel.is_averaged(0)));
+    const double mean = (group.size() - 1) / 2.0 + step;
+    const Buffer own = parallel.gradient(1);
+    const auto* at = static_cast<const double*>(own.data);
+    CHECK(std::all_of(at, at + own.count, [&](double value) { return value == mean; }));
+    parallel.ready(0);
+    parallel.wait();
   }
 }
 

@@ -3,10 +3,8 @@
 # ctest: one rank
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,40 +12,9 @@ import pytest
 
 _collective = pytest.importorskip("trireme._collective")
 
-TIMEOUT_S = 60.0
+from forked_members import run_members  # noqa: E402 - needs the module
+
 SUM, PRODUCT, MIN, MAX, MEAN = range(5)
-
-
-def _run(size: int, member: Callable[[Any, int], None], killed: int = -1, node_ids: list[str] | None = None) -> None:
-    """Runs `member(communicator, rank)` in `size` forked processes that exchange blobs through pipes."""
-    context = multiprocessing.get_context("fork")
-    ends: list[list[Any]] = [[None] * size for _ in range(size)]
-    for i in range(size):
-        for j in range(i):
-            ends[i][j], ends[j][i] = context.Pipe()
-
-    def start(rank: int) -> None:
-        if node_ids is not None:
-            os.environ["TRIREME_NODE_ID"] = node_ids[rank]
-
-        def exchange(mine: bytes, timeout: float) -> list[bytes]:
-            assert timeout == TIMEOUT_S
-            for other in range(size):
-                if other != rank:
-                    ends[rank][other].send_bytes(mine)
-            return [mine if other == rank else ends[rank][other].recv_bytes() for other in range(size)]
-
-        member(_collective.Communicator(rank, size, exchange, "test", TIMEOUT_S), rank)
-
-    processes = [context.Process(target=start, args=(rank,)) for rank in range(size)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(TIMEOUT_S)
-    codes = [process.exitcode for process in processes]
-    for process in processes:
-        process.kill()
-    assert codes == [-signal.SIGKILL if rank == killed else 0 for rank in range(size)]
 
 
 @pytest.mark.parametrize("nodes", [None, ["a", "b", "c"], ["a", "a", "b"]], ids=["one node", "apart", "mixed"])
@@ -90,7 +57,7 @@ def test_every_operation_works_in_place(nodes: list[str] | None) -> None:
         with pytest.raises(_collective.CollectiveError, match="closed"):
             group.barrier()
 
-    _run(3, member, node_ids=nodes)
+    run_members(3, member, node_ids=nodes)
 
 
 def test_torch_tensors_are_used_in_place() -> None:
@@ -106,7 +73,7 @@ def test_torch_tensors_are_used_in_place() -> None:
         with pytest.raises(ValueError, match="contiguous"):
             group.all_reduce(torch.zeros(4, 4)[:, 1])
 
-    _run(2, member)
+    run_members(2, member)
 
 
 def test_what_is_no_array_is_refused_with_a_reason() -> None:
@@ -147,4 +114,4 @@ def test_a_killed_member_is_named_on_the_others(nodes: list[str] | None) -> None
         assert (caught.value.code, caught.value.member) == ("peer_lost", 1)
         assert "member 1" in group.broken
 
-    _run(3, member, killed=1, node_ids=nodes)
+    run_members(3, member, killed=1, node_ids=nodes)

@@ -74,6 +74,8 @@ struct Operation {
 class Work {
  public:
   Work() = default;
+  /// It stands for an operation; what was made without one cannot be waited for.
+  bool valid() const { return pending_ != nullptr; }
   void wait();
   /// True when it is done, with or without an error.
   bool test() const;

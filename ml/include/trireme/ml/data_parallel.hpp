@@ -24,7 +24,7 @@ struct DataParallelOptions {
 ///
 /// Gradients lie in buckets, from the last parameter to the first, since that is how a backward pass makes them. A full
 /// bucket is all-reduced at once by the group's helper thread. Buckets leave in one order on every member, whatever the
-/// order of the calls.
+/// order of the calls. A group of one member sends nothing.
 ///
 /// Threading: one thread. Errors: throws CollectiveError; invalid_argument for a gradient handed in twice or missing,
 /// and what the all-reduce throws. Lifetime: within the group's and the parameters'.
@@ -48,6 +48,12 @@ class DataParallel {
   /// Returns when all gradients are averaged.
   void wait();
 
+  bool is_ready(std::size_t parameter) const;  ///< handed in since the last wait()
+  /// Handed in since the last wait(), and gradient() is the mean already.
+  bool is_averaged(std::size_t parameter) const;
+  /// The group still reads and writes buckets, so that the destructor would wait.
+  bool under_way() const;
+
   std::size_t buckets() const { return buckets_.size(); }
   std::size_t parameters() const { return places_.size(); }
 
@@ -65,7 +71,7 @@ class DataParallel {
     std::size_t at = 0;  ///< elements from the bucket's start
     bool ready = false;
   };
-  Place& place(std::size_t parameter);
+  const Place& place(std::size_t parameter) const;
   void start_full();
 
   Communicator& group_;
