@@ -9,9 +9,16 @@ python=/usr/bin/python3
 [[ -x build/peers/bin/python ]] || "$python" -m venv --system-site-packages build/peers
 log=build/peers/install.log
 missing=()
-for peer in ray charm4py distributed mpi4py; do
-  if build/peers/bin/python -c "import importlib.metadata as m; m.version('$peer')" 2>/dev/null ||
-    build/peers/bin/pip install --quiet --no-input --disable-pip-version-check "$peer" >"$log" 2>&1; then
+# Each as pip is asked for it, and what must then be importable. Ray Tune needs packages that Ray alone does not bring; newer
+# pyarrow wants a NumPy that Debian does not have.
+for wanted in 'ray[tune] pyarrow<20=ray.tune' charm4py=charm4py distributed=distributed mpi4py=mpi4py; do
+  module=${wanted##*=}
+  read -ra requirements <<<"${wanted%=*}"
+  peer=${requirements[0]%%[*}
+  works() { build/peers/bin/python -c "import importlib; importlib.import_module('$module')" >>"$log" 2>&1; }
+  : >"$log"
+  if works || { build/peers/bin/pip install --quiet --no-input --disable-pip-version-check "${requirements[@]}" >"$log" 2>&1 &&
+    works; }; then
     printf '%s %s\n' "$peer" "$(build/peers/bin/python -c "import importlib.metadata as m; print(m.version('$peer'))")"
   else
     missing+=("$peer")
