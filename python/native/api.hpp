@@ -27,6 +27,10 @@ class Reference {
   virtual bool ready() const = 0;
   /// Equal for references to one object in one process.
   virtual std::uint64_t key() const = 0;
+  /// It is ready and holds an error, as far as this process knows.
+  virtual bool failed() const { return false; }
+  /// True: the packed value (empty: None), when it is there, short and holds no references. Valid with the reference.
+  virtual bool look(BytesView&) const { return false; }
 };
 using RefPtr = std::shared_ptr<Reference>;
 
@@ -87,6 +91,10 @@ class Api {
   virtual RefPtr put(const ValueSource& value, const Check& interrupted) = 0;
   /// One entry per reference. All there, or as soon as one of them failed; then others may not be there.
   virtual std::vector<Got> get(std::span<const RefPtr> refs, Nanos deadline, const Check& interrupted) = 0;
+  /// True where references hold what is ready: then settle() is the waiting part of get(). Not in workers.
+  virtual bool settles() const { return false; }
+  /// Until all are ready or one of them failed. Errors: TimeoutError.
+  virtual void settle(std::span<const RefPtr>, Nanos, const Check&) {}
   virtual std::vector<bool> wait(std::span<const RefPtr> refs, std::size_t count, Nanos deadline,
                                  const Check& interrupted) = 0;
   virtual void watch(const RefPtr& ref, std::uint64_t token) = 0;

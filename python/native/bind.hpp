@@ -54,6 +54,15 @@ py::object to_python(Got got);
 py::list to_python(std::vector<RefPtr> refs);
 /// TypeError when it is no Ref.
 const RefPtr& reference(py::handle object);
+bool is_reference(PyObject* object);
+/// Of a Ref, unchecked.
+const RefPtr& reference_in(PyObject* ref);
+/// For whoever goes through a list of references: a number to tell those seen before. 0 at first.
+std::uint64_t& mark_of(PyObject* ref);
+/// The package's ObjectRef is a Ref: what fast paths give out.
+void set_object_ref_type(PyObject* type);
+bool is_object_ref(PyObject* object);
+PyObject* make_object_ref(RefPtr ref);
 /// Any sequence of Ref.
 std::vector<RefPtr> references(py::handle sequence);
 std::string id_text(ObjectId id);
@@ -114,7 +123,10 @@ struct Core {
   /// References that are ready are got without waiting.
   bool local = false;
 };
+/// A timeout in seconds as a point on SystemClock. None: without limit.
+Nanos deadline_of(py::handle timeout);
 void bind_core(py::module_& module);
+void bind_calls(py::module_& module);
 void bind_rank(py::module_& module);
 void bind_worker(py::module_& module);
 void bind_cpp(py::module_& module);

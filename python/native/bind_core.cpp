@@ -10,9 +10,6 @@
 
 namespace trireme::python::bind {
 
-namespace {
-
-/// None: without limit. A point on SystemClock.
 Nanos deadline_of(py::handle timeout) {
   if (timeout.is_none()) return kForever;
   const double seconds = PyFloat_AsDouble(timeout.ptr());
@@ -21,6 +18,8 @@ Nanos deadline_of(py::handle timeout) {
   if (seconds >= 1e9) return kForever;
   return SystemClock::read() + static_cast<Nanos>(std::max(seconds, 0.0) * 1e9);
 }
+
+namespace {
 
 /// One task or call: what CallSource points to.
 struct Call {

@@ -41,7 +41,8 @@ struct Object {
 
 struct RefState {
   RefPtr ref;
-  ObjectId id;  ///< asked for once
+  ObjectId id;             ///< asked for once
+  std::uint64_t mark = 0;  ///< see mark_of()
 };
 struct ValueState {
   HeldValue held;
@@ -57,6 +58,8 @@ using ValueObject = Object<ValueState>;
 using BlockObject = Object<BlockState>;
 
 PyTypeObject* ref_type = nullptr;
+/// The package's ObjectRef, which is a Ref.
+PyTypeObject* object_ref_type = nullptr;
 PyTypeObject* value_type = nullptr;
 PyTypeObject* block_type = nullptr;
 std::shared_ptr<Api>& api_of_process() {
@@ -89,6 +92,17 @@ ObjectId identified(PyObject* self) {
 
 // --- Ref
 
+PyObject* ref_new(PyTypeObject* type, PyObject* args, PyObject* named) {
+  PyObject* other = nullptr;
+  if (named != nullptr && PyDict_GET_SIZE(named) != 0) {
+    PyErr_Format(PyExc_TypeError, "%s() takes no arguments by name", type->tp_name);
+    return nullptr;
+  }
+  if (PyArg_UnpackTuple(args, type->tp_name, 1, 1, &other) == 0) return nullptr;
+  return guarded([&] { return RefObject::make(type, {reference(other), RefObject::of(other).id}); });
+}
+PyObject* ref_itself(PyObject* self, void*) { return Py_NewRef(self); }
+
 PyObject* ref_id(PyObject* self, void*) {
   return guarded([self] { return py::str(id_text(identified(self))).release().ptr(); });
 }
@@ -114,7 +128,7 @@ Py_hash_t ref_hash(PyObject* self) {
   return hash == -1 ? -2 : hash;
 }
 PyObject* ref_compare(PyObject* self, PyObject* other, int how) {
-  if ((how != Py_EQ && how != Py_NE) || Py_TYPE(other) != ref_type) Py_RETURN_NOTIMPLEMENTED;
+  if ((how != Py_EQ && how != Py_NE) || !is_reference(other)) Py_RETURN_NOTIMPLEMENTED;
   const bool same = RefObject::of(self).ref->key() == RefObject::of(other).ref->key();
   return PyBool_FromLong(same == (how == Py_EQ) ? 1 : 0);
 }
@@ -123,6 +137,7 @@ PyObject* ref_repr(PyObject* self) {
 }
 
 PyGetSetDef ref_attributes[] = {
+    {"_ref", ref_itself, nullptr, "Itself.", nullptr},
     {"id", ref_id, nullptr, "What it refers to: hexadecimal, unique in the job, the same in every process.", nullptr},
     {"owner", ref_owner, nullptr, "The rank that owns it.", nullptr},
     {"error", ref_error, nullptr, "How it failed, once it is ready and has failed. Never fetches the value.", nullptr},
@@ -175,11 +190,12 @@ PyMemberDef weak_member[] = {{"__weaklistoffset__", T_PYSSIZET, offsetof(Object<
                              {nullptr, 0, 0, 0, nullptr}};
 
 template <class T>
-PyTypeObject* make_type(py::module_& module, const char* name, std::vector<PyType_Slot> slots) {
+PyTypeObject* make_type(py::module_& module, const char* name, std::vector<PyType_Slot> slots,
+                        unsigned flags = Py_TPFLAGS_DISALLOW_INSTANTIATION) {
   slots.push_back({Py_tp_dealloc, reinterpret_cast<void*>(&Object<T>::dealloc)});
   slots.push_back({Py_tp_members, weak_member<T>});
   slots.push_back({0, nullptr});
-  PyType_Spec spec{name, static_cast<int>(sizeof(Object<T>)), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+  PyType_Spec spec{name, static_cast<int>(sizeof(Object<T>)), 0, static_cast<unsigned>(Py_TPFLAGS_DEFAULT) | flags,
                    slots.data()};
   auto* type = PyType_FromSpec(&spec);
   if (type == nullptr) throw py::error_already_set();
@@ -236,8 +252,22 @@ py::object to_python(Got got) {
   }
 }
 
+bool is_reference(PyObject* object) {
+  auto* type = Py_TYPE(object);
+  return type == object_ref_type || type == ref_type || PyType_IsSubtype(type, ref_type) != 0;
+}
+bool is_object_ref(PyObject* object) { return Py_TYPE(object) == object_ref_type; }
+std::uint64_t& mark_of(PyObject* ref) { return RefObject::of(ref).mark; }
+const RefPtr& reference_in(PyObject* ref) { return RefObject::of(ref).ref; }
+PyObject* make_object_ref(RefPtr ref) { return RefObject::make(object_ref_type, {std::move(ref), {}}); }
+void set_object_ref_type(PyObject* type) {
+  if (!PyType_Check(type) || PyType_IsSubtype(reinterpret_cast<PyTypeObject*>(type), ref_type) == 0)
+    throw py::type_error("ObjectRef is a subclass of Ref");
+  object_ref_type = reinterpret_cast<PyTypeObject*>(Py_NewRef(type));
+}
+
 const RefPtr& reference(py::handle object) {
-  if (Py_TYPE(object.ptr()) != ref_type) {
+  if (!is_reference(object.ptr())) {
     PyErr_Format(PyExc_TypeError, "a reference was expected, this is a %s", Py_TYPE(object.ptr())->tp_name);
     throw py::error_already_set();
   }
@@ -298,11 +328,14 @@ Source::Source(py::handle data, py::handle buffers, py::handle refs) : data_(dat
 
 void bind_values(py::module_& module) {
   ref_type = make_type<RefState>(module, "trireme._native.Ref",
-                                 {{Py_tp_getset, ref_attributes},
+                                 {{Py_tp_new, reinterpret_cast<void*>(&ref_new)},
+                                  {Py_tp_getset, ref_attributes},
                                   {Py_tp_hash, reinterpret_cast<void*>(&ref_hash)},
                                   {Py_tp_richcompare, reinterpret_cast<void*>(&ref_compare)},
                                   {Py_tp_repr, reinterpret_cast<void*>(&ref_repr)},
-                                  {Py_tp_doc, const_cast<char*>("A counted reference to an object or an actor.")}});
+                                  {Py_tp_doc, const_cast<char*>("A counted reference to an object or an actor.")}},
+                                 Py_TPFLAGS_BASETYPE);
+  object_ref_type = ref_type;
   value_type = make_type<ValueState>(
       module, "trireme._native.Value",
       {{Py_tp_getset, value_attributes},

@@ -3,17 +3,11 @@
 #include <string>
 #include <utility>
 
-#include "python/native/bind.hpp"
-#include "python/native/worker_api.hpp"
+#include "python/native/bind_worker.hpp"
 
 namespace trireme::python::bind {
 
 namespace {
-
-struct WorkerCore : Core {
-  /// Kept until the process ends: references and values give back what they hold to it.
-  WorkerApi* worker = nullptr;
-};
 
 /// A piece of work as Python sees it: attributes only.
 struct Task {
@@ -51,6 +45,8 @@ void task_dealloc(PyObject* self) {
   Py_DECREF(type);
 }
 
+}  // namespace
+
 py::object to_task(WorkItem item) {
   auto made = py::reinterpret_steal<py::object>(task_type->tp_alloc(task_type, 0));
   if (!made) throw py::error_already_set();
@@ -76,6 +72,8 @@ py::object to_task(WorkItem item) {
   return made;
 }
 
+namespace {
+
 std::unique_ptr<WorkerCore> make(py::handle command) {
   const Contents text(command.ptr());
   const auto view = text.view();
@@ -87,13 +85,29 @@ std::unique_ptr<WorkerCore> make(py::handle command) {
 }
 
 py::object next(WorkerCore& core) {
-  std::optional<WorkItem> item;
-  {
-    const Unlocked unlocked;
-    item = core.worker->next(signals());
+  for (;;) {
+    std::optional<WorkItem> item;
+    {
+      const Unlocked unlocked;
+      item = core.worker->next(signals());
+    }
+    if (!item) return py::none();
+    if (!run_plain(core, *item)) return to_task(std::move(*item));
+    // What it held goes before the next is waited for.
   }
-  if (!item) return py::none();
-  return to_task(std::move(*item));
+}
+
+void set_hooks(WorkerCore& core, py::object enter, py::object deliver, py::object failed) {
+  core.enter = std::move(enter);
+  core.deliver = std::move(deliver);
+  core.failed = std::move(failed);
+}
+
+void add_plain(WorkerCore& core, py::handle meta, py::object work, py::object function, const std::string& name) {
+  const Contents key(meta.ptr());
+  const auto view = key.view();
+  core.plain.insert_or_assign(std::string(reinterpret_cast<const char*>(view.data()), view.size()),
+                              PlainWork{std::move(work), std::move(function), name});
 }
 
 void finish(WorkerCore& core, std::uint64_t token, py::handle results) {
@@ -162,11 +176,20 @@ void bind_task(py::module_& module) {
 
 void bind_worker(py::module_& module) {
   bind_task(module);
+  bind_records(module);
   py::class_<WorkerCore, Core>(module, "WorkerCore", "The runtime in a worker process.")
       .def(py::init(&make), py::arg("command"))
       .def_property_readonly("worker_id", [](const WorkerCore& self) { return self.worker->worker_id(); })
       .def_property_readonly("env", [](const WorkerCore& self) { return self.worker->env(); })
-      .def("next", &next, "The next piece of work; None: end this process.")
+      .def("next", &next,
+           "The next piece of work that is not plain, once the plain ones before it have run; None: end this process.")
+      .def("set_hooks", &set_hooks, py::arg("enter"), py::arg("deliver"), py::arg("failed"))
+      .def("add_plain", &add_plain, py::arg("meta"), py::arg("work"), py::arg("function"), py::arg("name"))
+      .def("set_records", &set_records, py::arg("records"), py::arg("kind"))
+      .def_property(
+          "running", [](const WorkerCore& self) { return self.running.load(std::memory_order_relaxed); },
+          [](WorkerCore& self, std::uint64_t token) { self.running.store(token, std::memory_order_relaxed); })
+      .def_readwrite("current", &WorkerCore::current)
       .def("finish", &finish, py::arg("token"), py::arg("results"))
       .def("fail", &fail, py::arg("token"), py::arg("message"), py::arg("type"), py::arg("payload"))
       .def("yield_item", &yield_item, py::arg("token"), py::arg("data"), py::arg("buffers"), py::arg("refs"))

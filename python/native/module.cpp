@@ -7,6 +7,7 @@ PYBIND11_MODULE(_native, module) {
   bind_values(module);
   bind_options(module);
   bind_core(module);
+  bind_calls(module);
   bind_rank(module);
   bind_worker(module);
   bind_cpp(module);

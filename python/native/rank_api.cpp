@@ -54,8 +54,21 @@ class CellReference final : public Reference {
   }
   bool ready() const override { return cell->ready(); }
   std::uint64_t key() const override { return reinterpret_cast<std::uintptr_t>(cell.get()); }
+  bool failed() const override { return cell->ready() && cell->form() == detail::CellForm::error; }
+  bool look(BytesView& packed) const override {
+    if (!holds.current() || !cell->ready() || cell->form() != detail::CellForm::encoded) return false;
+    const auto& value = cell->value();
+    if (value.lazy != detail::Value::Lazy::no || value.buffer || !value.refs.empty()) return false;
+    packed = value.bytes;
+    return true;
+  }
+  /// Arrivals hears of it, or will.
+  bool heard() { return heard_.exchange(true, std::memory_order_relaxed); }
   CellRef cell;
   Holds holds;
+
+ private:
+  std::atomic<bool> heard_{false};
 };
 
 /// A value that was pinned for the interpreter.
@@ -129,6 +142,43 @@ struct Gathering {
   }
 };
 
+/// Who waits for some of many references hears of every one that arrives, from one waiter a reference and not one a wait:
+/// programs wait for the rest again and again.
+///
+/// Threading: any thread.
+class Arrivals {
+ public:
+  void one() {
+    const std::lock_guard lock(mutex_);
+    for (auto* gathering : listening_) {
+      if (gathering->left.fetch_sub(1, std::memory_order_acq_rel) == 1) gathering->fire();
+    }
+  }
+  /// From begin() on `gathering` counts what arrives, until this is destroyed.
+  class Listening {
+   public:
+    Listening(Arrivals& arrivals, Gathering& gathering) : arrivals_(arrivals), gathering_(gathering) {}
+    ~Listening() {
+      const std::lock_guard lock(arrivals_.mutex_);
+      std::erase(arrivals_.listening_, &gathering_);
+    }
+    Listening(const Listening&) = delete;
+    Listening& operator=(const Listening&) = delete;
+    void begin() {
+      const std::lock_guard lock(arrivals_.mutex_);
+      arrivals_.listening_.push_back(&gathering_);
+    }
+
+   private:
+    Arrivals& arrivals_;
+    Gathering& gathering_;
+  };
+
+ private:
+  std::mutex mutex_;
+  std::vector<Gathering*> listening_;
+};
+
 class RankApiImpl final : public RankApi {
  public:
   ~RankApiImpl() override { stop(); }
@@ -141,6 +191,8 @@ class RankApiImpl final : public RankApi {
   std::vector<RefPtr> call(const RefPtr& actor, const CallSource& call) override;
   RefPtr put(const ValueSource& value, const Check& interrupted) override;
   std::vector<Got> get(std::span<const RefPtr> refs, Nanos deadline, const Check& interrupted) override;
+  bool settles() const override { return true; }
+  void settle(std::span<const RefPtr> refs, Nanos deadline, const Check& interrupted) override;
   std::vector<bool> wait(std::span<const RefPtr> refs, std::size_t count, Nanos deadline,
                          const Check& interrupted) override;
   void watch(const RefPtr& ref, std::uint64_t token) override;
@@ -187,6 +239,7 @@ class RankApiImpl final : public RankApi {
   Rank rank_ = 0;
   std::uint32_t size_ = 1;
   bool stopped_ = false;
+  std::shared_ptr<Arrivals> arrivals_ = std::make_shared<Arrivals>();
   std::mutex watched_mutex_;
   std::condition_variable watched_ready_;
   std::vector<std::uint64_t> watched_;
@@ -382,10 +435,8 @@ Got RankApiImpl::got(const CellRef& cell) {
   return held;
 }
 
-std::vector<Got> RankApiImpl::get(std::span<const RefPtr> refs, Nanos deadline, const Check& interrupted) {
+void RankApiImpl::settle(std::span<const RefPtr> refs, Nanos deadline, const Check& interrupted) {
   need_running();
-  std::vector<Got> values;
-  values.reserve(refs.size());
   bool ready = true;
   bool failed = false;
   for (const auto& ref : refs) {
@@ -394,25 +445,29 @@ std::vector<Got> RankApiImpl::get(std::span<const RefPtr> refs, Nanos deadline, 
     ready = ready && here;
     failed = failed || (here && cell->form() == detail::CellForm::error);
   }
-  if (!ready && !failed) {
-    auto gathering = std::make_shared<Gathering>();
-    gathering->left.store(static_cast<std::int64_t>(refs.size()), std::memory_order_relaxed);
-    for (const auto& ref : refs) {
-      const auto& cell = cell_of(ref);
-      when_ready(cell, [gathering, raw = cell.get()] {
-        const bool error = raw->form() == detail::CellForm::error;
-        if (gathering->left.fetch_sub(1, std::memory_order_acq_rel) == 1 || error) gathering->fire();
-      });
-    }
-    wait_at(*gathering, deadline, interrupted);
-    if (!gathering->point.signalled()) {
-      const auto missing = std::count_if(refs.begin(), refs.end(), [](const RefPtr& r) { return !r->ready(); });
-      detail::ErrorInfo error;
-      error.code = Errc::timeout;
-      error.message = fmt::format("{} of {} values were not there in time", missing, refs.size());
-      throw TimeoutError(std::move(error));
-    }
+  if (ready || failed) return;
+  auto gathering = std::make_shared<Gathering>();
+  gathering->left.store(static_cast<std::int64_t>(refs.size()), std::memory_order_relaxed);
+  for (const auto& ref : refs) {
+    const auto& cell = cell_of(ref);
+    when_ready(cell, [gathering, raw = cell.get()] {
+      const bool error = raw->form() == detail::CellForm::error;
+      if (gathering->left.fetch_sub(1, std::memory_order_acq_rel) == 1 || error) gathering->fire();
+    });
   }
+  wait_at(*gathering, deadline, interrupted);
+  if (gathering->point.signalled()) return;
+  const auto missing = std::count_if(refs.begin(), refs.end(), [](const RefPtr& r) { return !r->ready(); });
+  detail::ErrorInfo error;
+  error.code = Errc::timeout;
+  error.message = fmt::format("{} of {} values were not there in time", missing, refs.size());
+  throw TimeoutError(std::move(error));
+}
+
+std::vector<Got> RankApiImpl::get(std::span<const RefPtr> refs, Nanos deadline, const Check& interrupted) {
+  settle(refs, deadline, interrupted);
+  std::vector<Got> values;
+  values.reserve(refs.size());
   for (const auto& ref : refs) values.push_back(got(cell_of(ref)));
   return values;
 }
@@ -421,17 +476,29 @@ std::vector<bool> RankApiImpl::wait(std::span<const RefPtr> refs, std::size_t co
                                     const Check& interrupted) {
   need_running();
   count = std::min(count, refs.size());
-  std::size_t ready = 0;
-  for (const auto& ref : refs) ready += ref->ready() ? 1U : 0U;
-  if (ready < count) {
-    auto gathering = std::make_shared<Gathering>();
-    gathering->left.store(static_cast<std::int64_t>(count), std::memory_order_relaxed);
+  const auto missing = [&] {
+    std::size_t ready = 0;
+    for (const auto& ref : refs) ready += ref->ready() ? 1U : 0U;
+    return static_cast<std::int64_t>(count) - static_cast<std::int64_t>(ready);
+  };
+  if (missing() > 0) {
     for (const auto& ref : refs) {
-      when_ready(cell_of(ref), [gathering] {
-        if (gathering->left.fetch_sub(1, std::memory_order_acq_rel) == 1) gathering->fire();
-      });
+      const auto& cell = cell_of(ref);
+      if (cell->ready() || static_cast<CellReference&>(*ref).heard()) continue;
+      when_ready(cell, [arrivals = arrivals_] { arrivals->one(); });
     }
-    wait_at(*gathering, deadline, interrupted);
+    for (;;) {
+      Gathering gathering;
+      Arrivals::Listening listening(*arrivals_, gathering);
+      const auto left = missing();
+      if (left <= 0) break;
+      // What arrives need not be of these: then there is another round.
+      gathering.left.store(left, std::memory_order_relaxed);
+      listening.begin();
+      if (missing() < left) continue;
+      wait_at(gathering, deadline, interrupted);
+      if (!gathering.point.signalled()) break;
+    }
   }
   std::vector<bool> result;
   result.reserve(refs.size());

@@ -66,7 +66,11 @@ Nanos spin_time() {
   return ::sysconf(_SC_NPROCESSORS_ONLN) > 1 ? kSpinDefault : 0;
 }
 
-bool on_main_thread() { return ::syscall(SYS_gettid) == ::getpid(); }
+bool on_main_thread() {
+  // The thread that forked is the main one; a process that is forked off has no link to use.
+  thread_local const bool is = ::syscall(SYS_gettid) == ::getpid();
+  return is;
+}
 
 void relax() {
 #if defined(__x86_64__)

@@ -10,10 +10,10 @@ from typing import Any
 
 from trireme import _init, _options, _serialization, _state
 from trireme._functions import Arity, Exported, Meta, arity_of, export, export_spec, imported, key_of
-from trireme._native import NativeError
+from trireme._native import Caller, NativeError
 from trireme._object_ref import ObjectRef
 from trireme._remote_function import _placement, code_flags, count_returns, wrap_returns
-from trireme._serialization import PLAIN, _dumps, is_plain, pack_args
+from trireme._serialization import pack_args
 from trireme.exceptions import PendingCallsLimitExceeded, RaySystemError
 
 _ASYNC = 0x80 | 0x200
@@ -98,15 +98,16 @@ def methods_of(cls: type) -> dict[str, MethodInfo]:
     return found
 
 
-class ActorMethod:
-    """One method of one actor: `handle.method.remote(...)` returns at once with a reference to its result.
+class ActorMethod(Caller):
+    """One method of one actor: `handle.method.remote(...)` returns at once with a reference to its result (a list of
+    `num_returns`, None for 0, or a generator of references).
 
     Calls of one caller run in the order in which they were made, one at a time unless the actor is async or threaded.
     """
 
     __slots__ = (
-        "__weakref__", "_arity", "_info", "_label", "_least", "_meta", "_most", "_name", "_num_returns", "_pending",
-        "_plain", "_ref", "_returns", "_session", "_streaming",
+        "_arity", "_info", "_label", "_least", "_meta", "_most", "_name", "_num_returns", "_pending", "_ref", "_returns",
+        "_session", "_streaming",
     )  # fmt: skip
 
     def __init__(self, ref: Any, label: str, name: str, info: MethodInfo, options: dict[str, Any], pending: Any) -> None:
@@ -121,7 +122,6 @@ class ActorMethod:
         limit = options.get("_generator_backpressure_num_objects")
         self._streaming = max(0, limit or 0) if self._num_returns == "streaming" else -1
         self._session = _state.session
-        self._plain = self._num_returns == 1 and pending is None
         retry = options.get("retry_exceptions", False)
         special = {
             "num_returns": self._num_returns,
@@ -135,25 +135,9 @@ class ActorMethod:
             from trireme._pickler import dump
 
             self._meta = b"\0" + dump((name, special))[0]
-
-    def remote(self, *args: Any, **kwargs: Any) -> Any:
-        """Calls the method. Returns a reference, a list of `num_returns`, None for 0, or a generator of references."""
-        if (
-            self._plain
-            and not kwargs
-            and self._session == _state.session
-            and self._least <= len(args) <= self._most
-        ):
-            for arg in args:
-                if type(arg) not in PLAIN and not is_plain(arg):
-                    break
-            else:
-                return ObjectRef(
-                    _state.core.call(
-                        self._ref, self._meta, _dumps(args, 5) if args else b"", (), (), 0, 1, self._label
-                    )[0]
-                )
-        return self._remote(args, kwargs)
+        # remote() is Caller's: it makes calls with plain arguments itself and leaves others to _remote().
+        if self._num_returns == 1 and pending is None:
+            self._arm(_state.session, self._meta, label, None, ref, (), self._least, self._most)
 
     def _remote(self, args: tuple, kwargs: dict) -> Any:
         if self._session != _state.session:

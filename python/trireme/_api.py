@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
 import types
 from collections.abc import Sequence
 from typing import Any
 
 from trireme import _init, _options, _state
 from trireme._actor import ActorClass, ActorHandle
-from trireme._native import Value
+from trireme._native import Value, get_many, get_one, put_plain, set_package, split
 from trireme._object_ref import ObjectRef, ObjectRefGenerator
 from trireme._remote_function import RemoteFunction
 from trireme._serialization import _loads, load_with_refs, pack
@@ -30,22 +31,23 @@ def get(object_refs: Any, *, timeout: float | None = None, _use_object_store: bo
     Errors: what the task raised (as RayTaskError and its own class), or another RayError; of several, one at once,
     without waiting for the rest. GetTimeoutError. TypeError for what is no reference.
     """
-    core = _state.core
-    if type(object_refs) is ObjectRef and core is not None:
-        try:
-            value = core.get((object_refs._ref,), timeout)[0]
-        except TimeoutError:
-            raise _timed_out(timeout, [object_refs]) from None
-        if type(value) is Value:
-            refs = value.refs
-            if refs:
-                return load_with_refs(value.data, value.buffers, refs)
-            data = value.data
-            return _loads(data, buffers=value.buffers) if data else None
-        from trireme._errors import error_of
-
-        raise error_of(value, object_refs)
+    if type(object_refs) is ObjectRef and _state.core is not None:
+        return get_one(object_refs, timeout)
     return _get_many(object_refs, timeout)
+
+
+def _got_other(ref: ObjectRef, got: Any, timeout: float | None) -> Any:
+    """For get_one(): what it got is no plain value, an error, or None because the time was up."""
+    if type(got) is Value:
+        refs, data = got.refs, got.data
+        if refs:
+            return load_with_refs(data, got.buffers, refs)
+        return _loads(data, buffers=got.buffers) if data else None
+    if got is None:
+        raise _timed_out(timeout, [ref])
+    from trireme._errors import error_of
+
+    raise error_of(got, ref)
 
 
 def _get_many(object_refs: Any, timeout: float | None) -> Any:
@@ -63,6 +65,21 @@ def _get_many(object_refs: Any, timeout: float | None) -> Any:
             f"get() needs a reference or a list of references, not {_a(object_refs)}"
             + ("; iterate over the generator and get() the references it gives" if _is_generator(object_refs) else "")
         )
+    if type(object_refs) is list and _state.core is not None:
+        values = get_many(object_refs, timeout)
+        if values is not None:
+            return values
+    return _get_one_by_one(object_refs, timeout)
+
+
+def _got_many_other(refs: list[ObjectRef], timeout: float | None, timed_out: bool) -> list:
+    """For get_many(): the time was up, or there is an error among them."""
+    if timed_out:
+        raise _timed_out(timeout, refs)
+    return _get_one_by_one(refs, timeout)
+
+
+def _get_one_by_one(object_refs: Sequence[Any], timeout: float | None) -> list:
     for i, ref in enumerate(object_refs):
         if type(ref) is not ObjectRef:
             raise ValueError(f"get() needs references; element {i} of the list is {_a(ref)}")
@@ -116,6 +133,9 @@ def put(value: Any, *, _owner: Any = None, _tensor_transport: str = "object_stor
     if type(value) is ObjectRef:
         raise TypeError(f"put({value!r}): it is a reference already; put it in a list to store the reference itself")
     core = _state.core or _init.core()
+    made = put_plain(value)
+    if made is not None:
+        return made
     data, buffers, refs = pack(value)
     return ObjectRef(core.put(data, buffers, refs))
 
@@ -133,6 +153,10 @@ def wait(
     A value counts as ready once this rank has it: it is brought here, whatever `fetch_local` says, which is there for
     programs written for Ray.
     """
+    if _state.core is not None and (timeout is None or timeout >= 0):
+        made = split(ray_waitables, num_returns, timeout)
+        if made is not None:
+            return made
     if isinstance(ray_waitables, (ObjectRef, ObjectRefGenerator)):
         raise TypeError("wait() needs a list of references; put the one that you have in a list")
     if not isinstance(ray_waitables, (list, tuple)):
@@ -232,3 +256,4 @@ def _make_remote(definition: Any, options: dict[str, Any]) -> Any:
     raise TypeError(f"@trireme.remote is for functions and classes, not for {definition!r}")
 
 
+set_package(_state.__dict__, ObjectRef, pickle.dumps, pickle.loads, _got_other, _got_many_other)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from trireme import _serialization, _state
+from trireme._native import Ref
 
 if TYPE_CHECKING:
     import concurrent.futures
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class ObjectRef(Generic[T]):
+class ObjectRef(Ref, Generic[T]):
     """A reference to an object that exists or will: the result of a task or call, or what `put` stored.
 
     Two are equal when they refer to the same object. As an argument of its own it is resolved before the task runs; within
@@ -23,14 +24,12 @@ class ObjectRef(Generic[T]):
     Threading: immutable.
     """
 
-    __slots__ = ("__weakref__", "_ref")
-
-    def __init__(self, ref: Any) -> None:
-        self._ref = ref
+    # A Ref of the compiled runtime with more methods. `_ref` is the reference itself, `ObjectRef(ref)` another one like it.
+    __slots__ = ()
 
     def hex(self) -> str:
         """Which object, unique in the job."""
-        return self._ref.id
+        return self.id
 
     def binary(self) -> bytes:
         return self._ref.id.encode()
@@ -64,12 +63,6 @@ class ObjectRef(Generic[T]):
             return get(self)
             yield  # makes this a generator
         return (yield from self.as_future().__await__())
-
-    def __eq__(self, other: object) -> bool:
-        return type(other) is ObjectRef and self._ref == other._ref
-
-    def __hash__(self) -> int:
-        return hash(self._ref)
 
     def __repr__(self) -> str:
         return f"ObjectRef({self._ref.id})"

@@ -1,6 +1,6 @@
 """What a worker process leaves in its session's folder for the tools: which tasks it ran, and its stacks on demand.
 
-A record of a task is written in place into a mapped file, one ring per process: about a microsecond at each end of a task,
+A record of a task is written in place into a mapped file, one ring per process (by the compiled runtime, python/native/records.hpp):
 nothing is sent, and the last tasks of a process that died can still be read. TRIREME_TASK_EVENTS=0 switches records off.
 """
 
@@ -19,6 +19,7 @@ from time import time
 from typing import Any
 
 from trireme import _session
+from trireme._native import Records
 
 CAPACITY = 1024  # records a process keeps; older ones are overwritten
 NAME_BYTES = 112  # of longer names the end is kept
@@ -27,8 +28,6 @@ _COUNT = struct.Struct("=Q")
 _HEADER_BYTES = 64
 # begin, end (0: runs), number, token, kind, attempt, name, error
 _RECORD = struct.Struct(f"=ddQQII{NAME_BYTES}s32s")
-_END = struct.Struct("=d")
-_ERROR_OFFSET = struct.calcsize(f"=ddQQII{NAME_BYTES}s")
 
 KINDS = ("NORMAL_TASK", "ACTOR_CREATION_TASK", "ACTOR_TASK")
 TASK, CREATION, CALL = range(3)
@@ -56,9 +55,12 @@ class Recorder:
         size = _HEADER_BYTES + CAPACITY * _RECORD.size
         file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         os.ftruncate(file, size)
-        self._memory = mmap.mmap(file, size)
+        self.records = Records(mmap.mmap(file, size))
+        #: begin(kind, name, attempt, token) records that a task starts and gives the number for end(number, error=""), which
+        #: records that it ended, with the type of the exception when it failed. `kind` is an index of KINDS.
+        self.begin = self.records.begin
+        self.end = self.records.end
         os.close(file)
-        self._count = 0
         self._about = {"pid": os.getpid(), "started": time(), **about}
         self.describe()
 
@@ -70,28 +72,6 @@ class Recorder:
         new.write_text(json.dumps(self._about))
         new.rename(file)
 
-    def begin(self, kind: int, name: str, attempt: int, token: int) -> int:
-        """Record that a task starts; gives the number for `end`. `kind` is an index of KINDS."""
-        number = self._count
-        self._count = number + 1
-        offset = _HEADER_BYTES + number % CAPACITY * _RECORD.size
-        _RECORD.pack_into(self._memory, offset, time(), 0.0, number, token, kind, attempt, name.encode()[-NAME_BYTES:], b"")
-        _COUNT.pack_into(self._memory, 0, number + 1)
-        return number
-
-    def end(self, number: int, error: str = "") -> None:
-        """Record that it ended, with the type of the exception when it failed."""
-        if self._count - number > CAPACITY:
-            return  # a long call among many short ones: its record was overwritten
-        offset = _HEADER_BYTES + number % CAPACITY * _RECORD.size
-        if error:
-            _error_struct.pack_into(self._memory, offset + _ERROR_OFFSET, error.encode())
-        elif _END.unpack_from(self._memory, offset + 8)[0]:
-            return  # it ended before, with an error
-        _END.pack_into(self._memory, offset + 8, time())
-
-
-_error_struct = struct.Struct("=32s")
 
 #: This process's recorder; None in a driver, without a session, and when records are off.
 recorder: Recorder | None = None

@@ -8,8 +8,9 @@ from typing import Any
 
 from trireme import _collecting, _init, _options, _state
 from trireme._functions import Exported, arity_of, export_spec
+from trireme._native import Caller
 from trireme._object_ref import ObjectRef, ObjectRefGenerator
-from trireme._serialization import PLAIN, _dumps, is_plain, pack_args
+from trireme._serialization import pack_args
 
 _GENERATOR = 0x20
 _COROUTINE = 0x80
@@ -30,8 +31,9 @@ def count_returns(num_returns: Any, flags: int) -> tuple[Any, int]:
     return num_returns, max(1, num_returns) if isinstance(num_returns, int) else 1
 
 
-class RemoteFunction:
-    """A function that runs as a task: `f.remote(...)` returns at once with a reference to its result.
+class RemoteFunction(Caller):
+    """A function that runs as a task: `f.remote(...)` returns at once with a reference to its result (a list of
+    `num_returns`, None for 0, or a generator of references).
 
     `f.options(...)` gives the same function with other options. Threading: any thread.
     """
@@ -57,33 +59,7 @@ class RemoteFunction:
         self._dynamic = _options.is_dynamic_place(options)
         self._plain_call = self._returns == 1 and self._num_returns == 1 and not self._dynamic
 
-    def remote(self, *args: Any, **kwargs: Any) -> Any:
-        """Submits a task. Returns a reference, a list of `num_returns`, None for 0, or a generator of references."""
-        if (
-            self._session == _state.session
-            and not kwargs
-            and self._plain_call
-            and self._least <= len(args) <= self._most
-            and _state.captured_group is None
-        ):
-            for arg in args:
-                if type(arg) not in PLAIN and not is_plain(arg):
-                    break
-            else:
-                return ObjectRef(
-                    _state.core.submit(
-                        self._meta,
-                        _dumps(args, 5) if args else b"",
-                        (),
-                        self._refs,
-                        0,
-                        1,
-                        self._native,
-                        self._name,
-                    )[0]
-                )
-        return self._remote(args, kwargs)
-
+    # remote() is Caller's: it makes calls with plain arguments itself, as armed by _prepare(), and leaves others to this.
     def _remote(self, args: tuple, kwargs: dict) -> Any:
         if self._arity is not None and (kwargs or not self._least <= len(args) <= self._most):
             self._arity.check(args, kwargs, self._name)
@@ -134,6 +110,8 @@ class RemoteFunction:
         self._refs = exported.refs
         self._native = None if self._dynamic else self._native_options()
         self._session = session
+        if self._plain_call:
+            self._arm(session, self._meta, self._name, self._native, None, self._refs, self._least, self._most)
 
     def _native_options(self) -> Any:
         options = self._options

@@ -69,7 +69,6 @@ class Worker:
         self.restarted = False
         self.gpu_ids: list[int] = []
         self.yielded = 0  # items of the streaming task that runs
-        self.running = 0  # token of what the main thread runs
         self.work: Work | None = None  # what it runs, or ran last
         self.broken: BaseException | None = None  # why the runtime environment could not be made
         self._ready = False
@@ -83,6 +82,10 @@ class Worker:
 
     def run(self) -> None:
         step, next_task = self._step, self.core.next
+        # Plain calls of known functions and methods run inside of next(): see _know().
+        self.core.set_hooks(self._enter, self._deliver_one, self._failed_plain)
+        if _observe.recorder is not None:
+            self.core.set_records(_observe.recorder.records, _observe.TASK)
         # A task is dropped before the next is waited for, and with it what it holds in the arena.
         while step(next_task()):
             pass
@@ -110,7 +113,7 @@ class Worker:
         self.execute(task, work)
         return not self._leaving
 
-    def execute(self, task: Any, work: Work) -> None:
+    def execute(self, task: Any, work: Work, attempt: int | None = None) -> None:
         """Runs one call in the main thread."""
         token = task.token
         core = self.core
@@ -118,13 +121,14 @@ class Worker:
             self._enter(work)
         if work.gpus:
             self._give_gpus(task.gpus)
-        attempt = task.attempt
+        if attempt is None:
+            attempt = task.attempt
         self.yielded = 0
         recorder = _observe.recorder
         kind = _observe.CALL if self.is_actor else _observe.TASK
         while True:
             record = recorder.begin(kind, work.name, attempt, token) if recorder is not None else 0
-            self.running = token
+            core.running = token
             try:
                 if core.cancelled == token:
                     raise KeyboardInterrupt
@@ -144,15 +148,15 @@ class Worker:
                 if recorder is not None and work.num_returns != "streaming":
                     recorder.end(record)
                 if work.plain:
-                    self.running = 0
+                    core.running = 0
                     core.finish(token, (NONE_RESULT if result is None else pack(result),))
                 else:
                     self.deliver(task, work, result)
-                    self.running = 0
+                    core.running = 0
                     if recorder is not None:
                         recorder.end(record)
             except BaseException as error:  # noqa: BLE001 - user code raises anything
-                self.running = 0
+                core.running = 0
                 if recorder is not None:
                     recorder.end(record, type(error).__name__)
                 if isinstance(error, Exception) and work.retries(error, attempt):
@@ -162,6 +166,21 @@ class Worker:
             break
         if work.max_calls:
             self._count_call(task.meta, work)
+
+    # The same for plain calls, which run inside of core.next(): what is left to do here.
+
+    def _know(self, meta: bytes, work: Work) -> None:
+        if work.plain and not work.gpus and not work.max_calls and self._mode is None:
+            self.core.add_plain(meta, work, work.function, work.name)
+
+    def _deliver_one(self, token: int, result: Any) -> None:
+        self.core.finish(token, (pack(result),))
+
+    def _failed_plain(self, task: Any, work: Work, error: BaseException) -> None:
+        if isinstance(error, Exception) and work.retries(error, task.attempt):
+            self.execute(task, work, task.attempt + 1)
+        else:
+            self.fail(task, work.name, error)
 
     def deliver(self, task: Any, work: Work, result: Any) -> None:
         """Hands out the result of a call as its num_returns says."""
@@ -223,7 +242,8 @@ class Worker:
 
     def on_interrupt(self, *_: Any) -> None:
         """SIGINT: the runtime wants what runs now cancelled."""
-        if self.running and self.core.cancelled == self.running:
+        running = self.core.running
+        if running and self.core.cancelled == running:
             raise KeyboardInterrupt
 
     # What calls need before they run.
@@ -240,6 +260,7 @@ class Worker:
             return Work(None, "", 1, False, 0)
         work = self._load_method(meta) if self.is_actor else self._load_function(task, meta)
         self._works[meta] = work
+        self._know(meta, work)
         return work
 
     def _prepare(self) -> None:
@@ -306,6 +327,7 @@ class Worker:
             self._give_gpus(task.gpus)
         recorder = _observe.recorder
         if recorder is not None:
+            self.core.set_records(recorder.records, _observe.CALL)
             me = self.core.actor()  # None when all handles are gone
             recorder.describe(
                 actor_id=me.id if me is not None else "",
@@ -316,7 +338,7 @@ class Worker:
             record = recorder.begin(_observe.CREATION, spec["name"], task.attempt, task.token)
         args, kwargs = unpack_args(task, refs) if task.args.data else ((), {})
         mode = self._make_mode(spec)
-        self.running = 0
+        self.core.running = 0
         self.actor = mode.construct(cls, args, kwargs) if mode is not None else cls(*args, **kwargs)
         self._mode = mode
         if recorder is not None:
@@ -335,7 +357,7 @@ class Worker:
         return None
 
     def _enter(self, work: Work) -> None:
-        self.work = work
+        self.work = self.core.current = work
         if not self.is_actor:
             self._set_label(work.name)
             _state.captured_group = work.capture
@@ -365,7 +387,7 @@ class Worker:
 
     def token(self) -> int:
         """Of the call that the calling thread or coroutine runs; 0 for none."""
-        return self._mode.token() if self._mode is not None else self.running
+        return self._mode.token() if self._mode is not None else self.core.running
 
     def placement_group(self) -> Any:
         if self.is_actor:

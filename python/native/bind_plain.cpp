@@ -1,0 +1,270 @@
+#include "python/native/bind_plain.hpp"
+
+#include <array>
+#include <bit>
+#include <cstdint>
+#include <utility>
+
+namespace trireme::python::bind {
+
+namespace {
+
+/// Longer text and bytes are the pickle module's.
+constexpr Py_ssize_t kTextMax = 255;
+constexpr std::size_t kItemsMax = 64;
+
+/// Opcodes.
+enum : unsigned char {
+  kProto = 0x80,
+  kStop = '.',
+  kMark = '(',
+  kNone = 'N',
+  kTrue = 0x88,
+  kFalse = 0x89,
+  kInt1 = 'K',
+  kInt2 = 'M',
+  kInt4 = 'J',
+  kFloat = 'G',
+  kBytes1 = 'C',
+  kText1 = 0x8c,
+  kTuple0 = ')',
+  kTuple1 = 0x85,
+  kTuple2 = 0x86,
+  kTuple3 = 0x87,
+  kTuple = 't',
+  kMemoize = 0x94,
+  kFrame = 0x95,
+};
+
+void add(Bytes& out, unsigned char byte) { out.push_back(static_cast<std::byte>(byte)); }
+void add(Bytes& out, const void* from, std::size_t size) {
+  const auto* bytes = static_cast<const std::byte*>(from);
+  out.insert(out.end(), bytes, bytes + size);
+}
+void add_integer(Bytes& out, std::uint64_t value, int bytes) {
+  for (int i = 0; i < bytes; ++i) add(out, static_cast<unsigned char>(value >> (8 * i)));
+}
+
+bool add_integer(Bytes& out, PyObject* value) {
+  int overflow = 0;
+  const long long number = PyLong_AsLongLongAndOverflow(value, &overflow);
+  if (overflow != 0 || number > INT32_MAX || number < INT32_MIN) return false;
+  const auto bits = static_cast<std::uint64_t>(number);
+  if (number >= 0 && number < 256) {
+    add(out, kInt1);
+    add_integer(out, bits, 1);
+  } else if (number >= 0 && number < 65536) {
+    add(out, kInt2);
+    add_integer(out, bits, 2);
+  } else {
+    add(out, kInt4);
+    add_integer(out, bits, 4);
+  }
+  return true;
+}
+
+bool add_atom(PyObject* value, Bytes& out) {
+  const auto* type = Py_TYPE(value);
+  if (value == Py_None) return add(out, kNone), true;
+  if (value == Py_True) return add(out, kTrue), true;
+  if (value == Py_False) return add(out, kFalse), true;
+  if (type == &PyLong_Type) return add_integer(out, value);
+  if (type == &PyFloat_Type) {
+    const auto bits = std::bit_cast<std::uint64_t>(PyFloat_AS_DOUBLE(value));
+    add(out, kFloat);
+    for (int i = 7; i >= 0; --i) add(out, static_cast<unsigned char>(bits >> (8 * i)));
+    return true;
+  }
+  if (type == &PyBytes_Type) {
+    const auto size = PyBytes_GET_SIZE(value);
+    if (size > kTextMax) return false;
+    add(out, kBytes1);
+    add(out, static_cast<unsigned char>(size));
+    add(out, PyBytes_AS_STRING(value), static_cast<std::size_t>(size));
+    return true;
+  }
+  if (type == &PyUnicode_Type) {
+    // What it keeps of its UTF-8 form stays small, and text that has none is told by the pickle module.
+    if (PyUnicode_GET_LENGTH(value) > kTextMax) return false;
+    Py_ssize_t size = 0;
+    const char* text = PyUnicode_AsUTF8AndSize(value, &size);
+    if (text == nullptr) PyErr_Clear();
+    if (text == nullptr || size > kTextMax) return false;
+    add(out, kText1);
+    add(out, static_cast<unsigned char>(size));
+    add(out, text, static_cast<std::size_t>(size));
+    return true;
+  }
+  return false;
+}
+
+void begin(Bytes& out) {
+  add(out, kProto);
+  add(out, 5);
+}
+
+/// Reads the opcodes; what it makes is on the stack, counted.
+class Loader {
+ public:
+  explicit Loader(BytesView pickle)
+      : at_(reinterpret_cast<const unsigned char*>(pickle.data())), end_(at_ + pickle.size()) {}
+  ~Loader() {
+    for (std::size_t i = 0; i < depth_; ++i) Py_DECREF(stack_[i]);
+  }
+  Loader(const Loader&) = delete;
+  Loader& operator=(const Loader&) = delete;
+
+  PyObject* load() {
+    if (!has(2) || at_[0] != kProto || at_[1] < 4 || at_[1] > 5) return nullptr;
+    at_ += 2;
+    while (has(1)) {
+      const auto op = *at_++;
+      if (op == kStop) return depth_ == 1 && mark_ == kNoMark && at_ == end_ ? stack_[--depth_] : nullptr;
+      if (!step(op)) break;
+    }
+    PyErr_Clear();  // the pickle module says it
+    return nullptr;
+  }
+
+ private:
+  static constexpr std::size_t kNoMark = SIZE_MAX;
+  bool has(std::size_t bytes) const { return static_cast<std::size_t>(end_ - at_) >= bytes; }
+  bool push(PyObject* made) {
+    if (made == nullptr) return false;
+    if (depth_ == stack_.size()) return Py_DECREF(made), false;
+    stack_[depth_++] = made;
+    return true;
+  }
+  std::uint32_t integer(int bytes) {
+    std::uint32_t value = 0;
+    for (int i = 0; i < bytes; ++i) value |= static_cast<std::uint32_t>(at_[i]) << (8 * i);
+    at_ += bytes;
+    return value;
+  }
+  bool tuple(std::size_t count) {
+    if (depth_ < count || (mark_ != kNoMark && depth_ - count < mark_)) return false;
+    auto* made = PyTuple_New(static_cast<Py_ssize_t>(count));
+    if (made == nullptr) return false;
+    depth_ -= count;
+    for (std::size_t i = 0; i < count; ++i) PyTuple_SET_ITEM(made, static_cast<Py_ssize_t>(i), stack_[depth_ + i]);
+    return push(made);
+  }
+  bool step(unsigned char op) {
+    switch (op) {
+      case kFrame:
+        if (!has(8)) return false;
+        at_ += 8;
+        return true;
+      case kMemoize:  // nothing here refers back
+        return depth_ != 0;
+      case kNone:
+        return push(Py_NewRef(Py_None));
+      case kTrue:
+        return push(Py_NewRef(Py_True));
+      case kFalse:
+        return push(Py_NewRef(Py_False));
+      case kInt1:
+        return has(1) && push(PyLong_FromLong(static_cast<long>(integer(1))));
+      case kInt2:
+        return has(2) && push(PyLong_FromLong(static_cast<long>(integer(2))));
+      case kInt4:
+        return has(4) && push(PyLong_FromLong(static_cast<std::int32_t>(integer(4))));
+      case kFloat: {
+        if (!has(8)) return false;
+        std::uint64_t bits = 0;
+        for (int i = 0; i < 8; ++i) bits = bits << 8U | *at_++;
+        return push(PyFloat_FromDouble(std::bit_cast<double>(bits)));
+      }
+      case kBytes1:
+      case kText1: {
+        if (!has(1) || !has(std::size_t{1} + *at_)) return false;
+        const auto size = *at_++;
+        const auto* text = reinterpret_cast<const char*>(at_);
+        at_ += size;
+        return push(op == kBytes1 ? PyBytes_FromStringAndSize(text, size)
+                                  : PyUnicode_DecodeUTF8(text, size, "surrogatepass"));
+      }
+      case kMark:
+        if (mark_ != kNoMark) return false;
+        mark_ = depth_;
+        return true;
+      case kTuple: {
+        if (mark_ == kNoMark) return false;
+        const auto count = depth_ - std::exchange(mark_, kNoMark);
+        return tuple(count);
+      }
+      case kTuple0:
+        return tuple(0);
+      case kTuple1:
+        return tuple(1);
+      case kTuple2:
+        return tuple(2);
+      case kTuple3:
+        return tuple(3);
+      default:
+        return false;
+    }
+  }
+
+  const unsigned char* at_;
+  const unsigned char* end_;
+  std::array<PyObject*, kItemsMax> stack_;
+  std::size_t depth_ = 0;
+  std::size_t mark_ = kNoMark;
+};
+
+bool is_atom(PyObject* value) {
+  const auto* type = Py_TYPE(value);
+  return type == &PyLong_Type || type == &PyUnicode_Type || type == &PyFloat_Type || type == &PyBytes_Type ||
+         value == Py_None || type == &PyBool_Type || type == &PyComplex_Type;
+}
+
+}  // namespace
+
+bool dump_atom(PyObject* value, Bytes& out) {
+  const auto before = out.size();
+  begin(out);
+  if (!add_atom(value, out)) return out.resize(before), false;
+  add(out, kStop);
+  return true;
+}
+
+bool dump_tuple(std::span<PyObject* const> items, Bytes& out) {
+  if (items.size() >= kItemsMax) return false;
+  const auto before = out.size();
+  begin(out);
+  if (items.size() > 3) add(out, kMark);
+  for (auto* item : items) {
+    if (!add_atom(item, out)) return out.resize(before), false;
+  }
+  constexpr unsigned char kEnds[] = {kTuple0, kTuple1, kTuple2, kTuple3};
+  add(out, items.size() > 3 ? static_cast<unsigned char>(kTuple) : kEnds[items.size()]);
+  add(out, kStop);
+  return true;
+}
+
+PyObject* load_plain(BytesView pickle) { return Loader(pickle).load(); }
+
+bool is_plain(PyObject* value) {
+  if (is_atom(value)) return true;
+  const auto* type = Py_TYPE(value);
+  if (type == &PyTuple_Type || type == &PyList_Type) {
+    const auto size = PySequence_Fast_GET_SIZE(value);
+    auto** items = PySequence_Fast_ITEMS(value);
+    for (Py_ssize_t i = 0; i < size; ++i) {
+      if (!is_atom(items[i])) return false;
+    }
+    return true;
+  }
+  if (type == &PyDict_Type) {
+    Py_ssize_t at = 0;
+    PyObject *key = nullptr, *each = nullptr;
+    while (PyDict_Next(value, &at, &key, &each) != 0) {
+      if (!is_atom(key) || !is_atom(each)) return false;
+    }
+    return true;
+  }
+  return false;
+}
+
+}  // namespace trireme::python::bind
