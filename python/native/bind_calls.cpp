@@ -346,6 +346,27 @@ PyObject* put_plain(PyObject*, PyObject* value) {
   }
 }
 
+PyObject* dump_plain_bytes(PyObject*, PyObject* value) {
+  Bytes out;
+  const bool made =
+      PyTuple_CheckExact(value)
+          ? dump_tuple({PySequence_Fast_ITEMS(value), static_cast<std::size_t>(PyTuple_GET_SIZE(value))}, out)
+          : dump_atom(value, out);
+  if (!made) Py_RETURN_NONE;
+  return PyBytes_FromStringAndSize(reinterpret_cast<const char*>(out.data()), static_cast<Py_ssize_t>(out.size()));
+}
+
+PyObject* load_plain_bytes(PyObject*, PyObject* pickle) {
+  if (!PyBytes_CheckExact(pickle)) {
+    PyErr_SetString(PyExc_TypeError, "load_plain() takes bytes");
+    return nullptr;
+  }
+  auto* value = load_plain(
+      std::as_bytes(std::span(PyBytes_AS_STRING(pickle), static_cast<std::size_t>(PyBytes_GET_SIZE(pickle)))));
+  if (value == nullptr) Py_RETURN_NOTIMPLEMENTED;
+  return value;
+}
+
 PyObject* set_package(PyObject*, PyObject* args) {
   PyObject *module_state = nullptr, *object_ref = nullptr, *dumps = nullptr, *loads = nullptr, *other = nullptr,
            *many = nullptr;
@@ -373,7 +394,8 @@ PyCFunction function(F f) {
 
 PyMethodDef caller_methods[] = {
     {"remote", function(&caller_remote), METH_FASTCALL | METH_KEYWORDS,
-     "remote(*args, **kwargs)\n--\n\nSubmits a task or calls an actor's method, and returns at once: a reference, a list of\n"
+     "remote(*args, **kwargs)\n--\n\nSubmits a task or calls an actor's method, and returns at once: a reference, a "
+     "list of\n"
      "`num_returns` references, None for 0, or a generator of references."},
     {"_arm", function(&caller_arm), METH_FASTCALL, "What holds for calls with plain arguments in this session."},
     {nullptr, nullptr, 0, nullptr}};
@@ -382,9 +404,13 @@ PyMemberDef caller_members[] = {{"__weaklistoffset__", T_PYSSIZET, offsetof(Call
 
 PyMethodDef functions[] = {
     {"get_one", function(&get_one), METH_FASTCALL, "The value of a reference."},
-    {"get_many", function(&get_many), METH_FASTCALL, "The values of a list of references; None when it is no such list."},
+    {"get_many", function(&get_many), METH_FASTCALL,
+     "The values of a list of references; None when it is no such list."},
     {"split", function(&split), METH_FASTCALL, "What wait() returns; None for the package to do it."},
     {"put_plain", &put_plain, METH_O, "A reference to a plain value; None for any other."},
+    {"dump_plain", &dump_plain_bytes, METH_O,
+     "The pickle of an atom or a tuple of atoms; None for any other. For tests."},
+    {"load_plain", &load_plain_bytes, METH_O, "The value of such a pickle; NotImplemented for any other. For tests."},
     {"set_package", &set_package, METH_VARARGS, "What these functions use of the package."},
     {nullptr, nullptr, 0, nullptr}};
 

@@ -6,8 +6,8 @@
 #include "python/native/bind_plain.hpp"
 #include "python/native/bind_worker.hpp"
 
-/// The part of a worker's main loop that needs no Python of the package: calls with plain arguments and one result. What the
-/// package's Worker.execute() does for every call, this does for those, in the same order.
+/// The part of a worker's main loop that needs no Python of the package: calls with plain arguments and one result.
+/// What the package's Worker.execute() does for every call, this does for those, in the same order.
 namespace trireme::python::bind {
 
 namespace {

@@ -6,9 +6,9 @@
 
 #include "base/wire.hpp"
 
-/// Pickles (protocol 5) of the values that most calls pass: None, booleans, 32-bit integers, floats, short text and bytes,
-/// and tuples of them. What is written here any unpickler reads, and what Python's pickler makes of such values is read
-/// here; the rest is left to the pickle module. Format: Lib/pickletools.py of CPython.
+/// Pickles (protocol 5) of the values that most calls pass: None, booleans, 32-bit integers, floats, short text and
+/// bytes, and tuples of them. What is written here any unpickler reads, and what Python's pickler makes of such values
+/// is read here; the rest is left to the pickle module. Format: Lib/pickletools.py of CPython.
 ///
 /// Threading: with the interpreter's lock.
 namespace trireme::python::bind {

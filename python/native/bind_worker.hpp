@@ -30,8 +30,8 @@ struct WorkerCore : Core {
   py::object enter, failed;  ///< methods of the package: enter(work), failed(task, work, error)
   py::object deliver;        ///< deliver(token, result): a result that is not plain
   Records* records = nullptr;
-  py::object records_of;  ///< what holds them
-  std::uint32_t kind = 0; ///< in the records: of tasks or of an actor's calls
+  py::object records_of;                  ///< what holds them
+  std::uint32_t kind = 0;                 ///< in the records: of tasks or of an actor's calls
   std::atomic<std::uint64_t> running{0};  ///< token of what the main thread runs
 };
 

@@ -142,8 +142,8 @@ struct Gathering {
   }
 };
 
-/// Who waits for some of many references hears of every one that arrives, from one waiter a reference and not one a wait:
-/// programs wait for the rest again and again.
+/// Who waits for some of many references hears of every one that arrives, from one waiter a reference and not one a
+/// wait: programs wait for the rest again and again.
 ///
 /// Threading: any thread.
 class Arrivals {

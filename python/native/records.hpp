@@ -8,8 +8,8 @@
 
 namespace trireme::python {
 
-/// Which tasks a worker process ran, written in place into a file that its session maps: one ring a process, so that the
-/// last tasks of a process that died can still be read. The layout is that of python/trireme/_observe.py.
+/// Which tasks a worker process ran, written in place into a file that its session maps: one ring a process, so that
+/// the last tasks of a process that died can still be read. The layout is that of python/trireme/_observe.py.
 ///
 /// Threading: any thread; records of concurrent calls do not disturb each other.
 class Records {
