@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <fstream>
+#include <latch>
 #include <mutex>
 
 #include "base/log.hpp"
@@ -228,6 +229,15 @@ void Session::leave() {
   }
   if (on_leave) on_leave();
   executor_->stop();
+  {
+    // Their references go back through the engine.
+    std::latch dropped(1);
+    post(host_, [&] {
+      core_->tasks().drop_pending();
+      dropped.count_down();
+    });
+    dropped.wait();
+  }
   engine_->stop();
   set_process_core(nullptr);
   router_->close(200 * kMillisecond);

@@ -607,6 +607,12 @@ void Tasks::bundle_revoked(scheduler::BundleKey bundle) {
   });
 }
 
+void Tasks::drop_pending() {
+  // They go when nothing here can be found any more: what they hold may lead back.
+  const auto pending = std::exchange(pending_, {});
+  const auto holders = std::exchange(holders_, {});
+}
+
 std::string Tasks::dump() const {
   std::string text;
   for (const auto& [index, pending] : pending_) {

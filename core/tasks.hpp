@@ -91,6 +91,8 @@ class Tasks {
 
   std::size_t pending() const { return pending_.size(); }
   std::size_t foreign() const { return foreign_; }
+  /// At the end of the session, when no task runs any more: what is still expected of others never comes.
+  void drop_pending();
   /// For leak reports: what is pending, and where.
   std::string dump() const;
 
