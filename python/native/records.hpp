@@ -14,7 +14,7 @@ namespace trireme::python {
 /// Threading: any thread; records of concurrent calls do not disturb each other.
 class Records {
  public:
-  static constexpr std::size_t kHeaderBytes = 64;
+  static constexpr std::size_t kHeaderBytes = 4096;  ///< the count, and what the package writes
   static constexpr std::size_t kNameBytes = 112;
   static constexpr std::size_t kErrorBytes = 32;
   struct Record {

@@ -24,8 +24,9 @@ from trireme._native import Records
 CAPACITY = 1024  # records a process keeps; older ones are overwritten
 NAME_BYTES = 112  # of longer names the end is kept
 STACK_SIGNAL = signal.SIGUSR2
-_COUNT = struct.Struct("=Q")
-_HEADER_BYTES = 64
+#: At the beginning of a file: how many records were begun, then what is known of the process as JSON.
+_HEADER = struct.Struct("=QQ")
+_HEADER_BYTES = 4096
 # begin, end (0: runs), number, token, kind, attempt, name, error
 _RECORD = struct.Struct(f"=ddQQII{NAME_BYTES}s32s")
 
@@ -51,11 +52,11 @@ class Recorder:
     """The ring of this process. Threading: any thread; records of concurrent calls do not disturb each other."""
 
     def __init__(self, folder: Path, about: dict[str, Any]) -> None:
-        self._path = folder / "events" / f"{os.getpid()}.bin"
         size = _HEADER_BYTES + CAPACITY * _RECORD.size
-        file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        file = os.open(folder / "events" / f"{os.getpid()}.bin", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         os.ftruncate(file, size)
-        self.records = Records(mmap.mmap(file, size))
+        self._memory = mmap.mmap(file, size)
+        self.records = Records(self._memory)
         #: begin(kind, name, attempt, token) records that a task starts and gives the number for end(number, error=""), which
         #: records that it ended, with the type of the exception when it failed. `kind` is an index of KINDS.
         self.begin = self.records.begin
@@ -67,10 +68,11 @@ class Recorder:
     def describe(self, **more: Any) -> None:
         """Add to what is known of the process: the actor it is, its name."""
         self._about.update(more)
-        file = self._path.with_suffix(".json")
-        new = file.with_suffix(".new")
-        new.write_text(json.dumps(self._about))
-        new.rename(file)
+        text = json.dumps(self._about).encode()
+        if len(text) > _HEADER_BYTES - _HEADER.size:
+            text = json.dumps({name: str(value)[-256:] for name, value in self._about.items()}).encode()
+        self._memory[_HEADER.size : _HEADER.size + len(text)] = text
+        self._memory[8:16] = len(text).to_bytes(8, sys.byteorder)
 
 
 #: This process's recorder; None in a driver, without a session, and when records are off.
@@ -105,19 +107,19 @@ def _breakpoint(*_: Any, **__: Any) -> None:
 def read_folder(folder: Path) -> list[dict[str, Any]]:
     """Read what the workers of one rank left: for each what `describe` said, `alive`, and `records`."""
     found = []
-    for path in sorted((folder / "events").glob("*.json")):
+    for path in sorted((folder / "events").glob("*.bin")):
         try:
-            about = json.loads(path.read_text())
-            data = path.with_suffix(".bin").read_bytes()
-        except (OSError, ValueError):
-            continue
+            data = path.read_bytes()
+            about = json.loads(data[_HEADER.size : _HEADER.size + _HEADER.unpack_from(data)[1]])
+        except (OSError, ValueError, struct.error):
+            continue  # it is being made, or the text is being written
         found.append({**about, "alive": os.path.exists(f"/proc/{about['pid']}"), "records": parse(data)})
     return found
 
 
 def parse(data: bytes) -> list[Record]:
     """Take apart a ring, the oldest record first."""
-    (count,) = _COUNT.unpack_from(data)
+    count = _HEADER.unpack_from(data)[0]
     records = []
     for number in range(max(0, count - CAPACITY), count):
         offset = _HEADER_BYTES + number % CAPACITY * _RECORD.size
@@ -128,4 +130,4 @@ def parse(data: bytes) -> list[Record]:
 
 
 def _text(raw: bytes) -> str:
-    return raw.rstrip(b"\0").decode(errors="replace")
+    return raw.partition(b"\0")[0].decode(errors="replace")

@@ -464,6 +464,11 @@ def _leave(status: int) -> None:
     os._exit(status)
 
 
+def _reseed(numpy: Any) -> None:
+    """Or all workers would draw the template's numbers. 256 bits as an array: seed() alone takes a millisecond."""
+    numpy.random.seed(numpy.frombuffer(os.urandom(32), dtype=numpy.uint32))
+
+
 def start(command: bytes, root: str) -> None:
     """The life of a worker process; `command` as the rank gave it to the template process. Does not return."""
     fields = json.loads(command)
@@ -478,13 +483,15 @@ def start(command: bytes, root: str) -> None:
 
     faulthandler.enable(all_threads=False)
     if "numpy" in sys.modules:
-        sys.modules["numpy"].random.seed()  # or all workers would draw the template's numbers
-    from trireme import _rayhook
+        _reseed(sys.modules["numpy"])
     from trireme._native import WorkerCore
 
     worker = Worker(WorkerCore(command), env)
     _observe.start_worker(rank=worker.core.rank, worker_id=worker.core.worker_id)
-    _rayhook.install_if_asked()
+    if os.environ.get("TRIREME_RAY") == "1":  # its import is dear
+        from trireme import _rayhook
+
+        _rayhook.install_if_asked()
     worker.broken = broken
     _state.core = worker.core
     _state.worker = worker

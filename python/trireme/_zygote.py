@@ -101,7 +101,12 @@ class _Zygote:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         if root not in sys.path:
             sys.path.append(root)
-        import trireme._worker  # noqa: F401  (what every worker needs)
+        import faulthandler  # noqa: F401  (what every worker needs)
+
+        import trireme._worker  # noqa: F401
+
+        if os.environ.get("TRIREME_RAY") == "1":
+            import trireme._rayhook  # noqa: F401
 
         self.preload = list(preload)
         for name in self.preload:
