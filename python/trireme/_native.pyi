@@ -8,13 +8,19 @@ the order in which the pickle numbers them). It comes back as a `Value`.
 Every blocking call releases the GIL and is interrupted by signals (KeyboardInterrupt).
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Self
 
 class Ref:
     """A reference to an object or an actor; counted by the runtime, given up when it is destroyed. Two are equal (and
-    hash alike) when they refer to the same thing, however each was come by."""
+    hash alike) when they refer to the same thing, however each was come by. ObjectRef is a subclass: what the functions
+    at the end of this file give out."""
 
+    def __new__(cls, ref: Ref, /) -> Self:
+        """Another one to the same thing."""
+    @property
+    def _ref(self) -> Self:
+        """Itself."""
     @property
     def id(self) -> str:
         """What it refers to: hexadecimal, unique in the job, the same in every process."""
@@ -159,6 +165,12 @@ class WorkerCore(_Core):
         """`command`: what the rank told the template process for this worker."""
     worker_id: int
     env: str
+    running: int  # token of what the main thread runs
+    current: Any  # the work that was entered last
+    def set_hooks(self, enter: Callable, deliver: Callable, failed: Callable) -> None: ...
+    def add_plain(self, meta: bytes, work: Any, function: Callable, name: str) -> None:
+        """Calls with that meta and plain arguments run inside of next()."""
+    def set_records(self, records: Records | None, kind: int) -> None: ...
     def next(self) -> Task | None:
         """The next piece of work; None: end this process. Only by the main loop's thread."""
     def finish(self, token: int, results: Sequence[tuple[bytes, Sequence[Any], Sequence[Ref]]]) -> None: ...
@@ -201,3 +213,38 @@ def cpp_call(core: _Core, actor: Ref, method: str, data: bytes, buffers: Sequenc
 # `command` is JSON: worker (id), rank, rank_pid, out_fd, err_fd (pipe ends open in the rank, for the child to open through
 # /proc/<rank_pid>/fd/<n>), cpus (list to pin to, may be empty), env (Options.env: a JSON text, "" for a plain worker), and
 # more keys that only WorkerCore reads. End of file on the socket: the rank is gone; kill the workers and leave.
+
+# The paths that programs take most. What they leave to the package is said by what they return.
+
+class Caller:
+    """What RemoteFunction and ActorMethod call with."""
+
+    def remote(self, *args: Any, **kwargs: Any) -> Any:
+        """A call with plain arguments (atoms, and lists, tuples and dicts of them), as armed; else `self._remote(args, kwargs)`."""
+    def _arm(
+        self, session: int, meta: bytes, name: str, options: Options | None, target: Ref | None, refs: Sequence[Ref], least: int,
+        most: int, /,
+    ) -> None: ...  # fmt: skip
+
+class Records:
+    """A ring of records of tasks in writable memory: see python/native/records.hpp for the layout."""
+
+    def __init__(self, memory: Any) -> None: ...
+    def begin(self, kind: int, name: str, attempt: int, token: int) -> int: ...
+    def end(self, number: int, error: str = "") -> None: ...
+
+def get_one(ref: Ref, timeout: float | None, /) -> Any: ...
+def get_many(refs: list[Any], timeout: float | None, /) -> list[Any] | None:
+    """None: it is no list of ObjectRef, or this process is a worker."""
+
+def split(refs: Any, count: int, timeout: float | None, /) -> tuple[list[Any], list[Any]] | None:
+    """What wait() returns. None: it is no list of ObjectRef that differ, or this process is a worker that would have to wait."""
+
+def put_plain(value: Any, /) -> Ref | None:
+    """None: it is no atom."""
+
+def set_package(
+    state: dict[str, Any], object_ref: type, dumps: Callable, loads: Callable, got_other: Callable, got_many_other: Callable, /
+) -> None: ...
+def dump_plain(value: Any, /) -> bytes | None: ...
+def load_plain(pickle: bytes, /) -> Any: ...
