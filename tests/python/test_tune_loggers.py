@@ -10,6 +10,10 @@ import math
 import os
 import pickle
 import pty
+import shutil
+import subprocess
+import sys
+import termios
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +25,9 @@ from trireme.tune import Callback
 from trireme.tune.experiment.trial import Trial, flatten
 from trireme.tune.logger import CSVLoggerCallback, JsonLoggerCallback, LoggerCallback, TBXLoggerCallback
 from trireme.tune.logger.event_file import EventFileWriter, crc32c, masked_crc, read_events
-from trireme.tune.progress.reporter import CLIReporter, ProgressReporter, html
-from trireme.tune.progress.table import table
+from trireme.tune.progress.reporter import CLIReporter, ProgressReporter, _headings, html
+from trireme.tune.progress.table import fitting, table
+from trireme.tune.progress.terminal import wrapped
 from trireme.tune.search import sample
 from tune_inline import Curve, search
 
@@ -231,6 +236,7 @@ def test_reporter_prints_plain_into_a_file(tmp_path: Path) -> None:
 
 def test_reporter_redraws_in_place_on_a_terminal(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (40, 100))
     with open(theirs, "w") as terminal, open(ours, "rb", buffering=0) as screen:
         reporter = CLIReporter(file=terminal, max_report_frequency=0)
         reporter.setup(title="mine")
@@ -239,6 +245,62 @@ def test_reporter_redraws_in_place_on_a_terminal(tmp_path: Path) -> None:
     first = text.index("== mine")
     shown = text[first : text.index("== mine", first + 1)].count("\r\n")
     assert f"\x1b[{shown}F== mine" in text
+
+
+def test_a_table_shows_the_columns_that_fit_and_names_the_others() -> None:
+    headings, rows = ["trial", "status", "lr", "loss"], [["a" * 10, "RUNNING", "0.1", "1.25"]]
+    assert fitting(headings, rows, None) == [0, 1, 2, 3]
+    assert fitting(headings, rows, 10 + 2 + 7 + 2 + 3 + 2 + 4) == [0, 1, 2, 3]
+    assert fitting(headings, rows, 10 + 2 + 7 + 2 + 3 + 2 + 3) == [0, 1, 2]
+    assert fitting(headings, rows, 25, first=[0, 1, 3]) == [0, 1, 3]
+    assert fitting(headings, rows, 3) == [0]
+    assert wrapped(["", "abcdef", "abc"], 3) == ["", "abc", "def", "abc"]
+
+
+def test_headings_are_as_short_as_they_can_be() -> None:
+    assert _headings(["a/lr", "b/width"]) == {"a/lr": "lr", "b/width": "width"}
+    assert _headings(["a/lr", "b/lr", "c"]) == {"a/lr": "a/lr", "b/lr": "b/lr", "c": "c"}
+
+
+def drawn(tmp_path: Path, width: int) -> list[str]:
+    """The last table on a terminal so wide, as it stands there."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (40, width))
+    with open(theirs, "w") as terminal, open(ours, "rb", buffering=0) as screen:
+        reporter = CLIReporter(file=terminal, max_report_frequency=1000, print_intermediate_tables=False)
+        reporter.setup(title="mine", metric="score", mode="max")
+        search(tmp_path / str(width), {"slope": 1.0, "steps": 2}, reporter=reporter)
+        text = screen.read(100000).decode()
+    lines = text.replace("\x1b[K", "").replace("\x1b[J", "").split("\r\n")
+    assert all(len(line) < width for line in lines)
+    return lines
+
+
+def test_nothing_is_cut_off_on_a_narrow_terminal(tmp_path: Path) -> None:
+    wide = drawn(tmp_path, 300)
+    assert not any("no room" in line for line in wide)
+    narrow = drawn(tmp_path, 45)
+    heading = next(line for line in narrow if line.startswith("trial"))
+    assert heading.split()[:2] == ["trial", "status"] and "score" in heading
+    (left_out,) = (line for line in narrow if line.startswith("(no room for "))
+    assert "total time (s)" in left_out + narrow[narrow.index(left_out) + 1]
+
+
+@pytest.mark.skipif(shutil.which("mpirun") is None, reason="there is no mpirun")
+@pytest.mark.parametrize("onto", ["a pipe", "a terminal"])
+def test_the_width_is_that_of_where_mpirun_writes(onto: str) -> None:
+    """Open MPI's ranks write on a terminal of their own, without a size."""
+    code = "import sys; from trireme.tune.progress.terminal import columns; print(sys.stdout.isatty(), columns(sys.stdout))"
+    command = ["mpirun", "--allow-run-as-root", "-n", "1", sys.executable, "-c", code]
+    if onto == "a pipe":
+        out = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=60, check=True).stdout
+        assert out.split() in (["True", "None"], ["False", "None"])
+        return
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (40, 173))
+    with open(theirs, "w") as terminal, open(ours, "rb", buffering=0) as screen:
+        subprocess.run(command, stdout=terminal, timeout=60, check=True)
+        assert screen.read(1000).decode().split() in (["True", "173"], ["False", "None"])
 
 
 def test_own_reporter_is_asked(tmp_path: Path) -> None:

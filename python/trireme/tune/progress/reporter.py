@@ -7,11 +7,12 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from trireme.tune.experiment.trial import Trial, flatten, short
-from trireme.tune.progress.table import table
+from trireme.tune.progress.table import fitting, table
+from trireme.tune.progress.terminal import columns, wrapped
 
 if TYPE_CHECKING:
     Columns = Mapping[str, str] | Sequence[str]
@@ -109,8 +110,8 @@ class TableReporter(ProgressReporter):
         """Shows one more parameter."""
         self._parameter_columns = {**(self._parameter_columns or {}), parameter: representation or parameter}
 
-    def text(self, trials: Sequence[Trial], lines: Sequence[str] = ()) -> str:
-        """The table as text."""
+    def text(self, trials: Sequence[Trial], lines: Sequence[str] = (), width: int | None = None) -> str:
+        """The table as text. `width`: of a line; the columns that fit are shown, and the others named."""
         counts = Counter(trial.status for trial in trials)
         summary = ", ".join(f"{counts[status]} {status}" for status in _ORDER if counts[status])
         minutes, seconds = divmod(int(time.time() - self._start), 60)
@@ -120,14 +121,21 @@ class TableReporter(ProgressReporter):
         out += [line for line in lines if line]
         best = self.best(trials)
         if best is not None:
-            values = ", ".join(f"{name}={short(value)}" for name, value in best.evaluated_params.items())
+            names = self._parameter_columns or _headings(best.evaluated_params)
+            values = ", ".join(
+                f"{names.get(name, name)}={short(value)}" for name, value in best.evaluated_params.items()
+            )
             out.append(
                 f"Best: {best} with {self.metric}={short(flatten(best.last_result)[self.metric])}"
                 + (f" ({values})" if values else "")
             )
         headings, rows = self.cells(trials)
         if rows:
-            out += table(headings, rows[: self._rows])
+            shown = fitting(headings, rows[: self._rows], width, first=[0, 1, *self._metric_at(headings)])
+            out += table([headings[at] for at in shown], [[row[at] for at in shown] for row in rows[: self._rows]])
+            if len(shown) < len(headings):
+                left_out = ", ".join(heading for at, heading in enumerate(headings) if at not in shown)
+                out.append(f"(no room for {left_out})")
             if len(rows) > self._rows:
                 out.append(f"... {len(rows) - self._rows} more")
         failed = [trial for trial in trials if trial.num_failures]
@@ -146,7 +154,7 @@ class TableReporter(ProgressReporter):
         """Headings and rows, most interesting first."""
         parameters = self._parameter_columns
         if parameters is None:
-            parameters = {name: name.rsplit("/", 1)[-1] for trial in trials for name in trial.evaluated_params}
+            parameters = _headings(name for trial in trials for name in trial.evaluated_params)
         metrics = self._metric_columns
         if metrics is None:
             metrics = dict(_TIMES)
@@ -171,6 +179,10 @@ class TableReporter(ProgressReporter):
             )
         return ["trial", "status", *parameters.values(), *metrics.values()], rows
 
+    def _metric_at(self, headings: Sequence[str]) -> list[int]:
+        heading = (self._metric_columns or {}).get(self.metric or "", self.metric)
+        return [at for at, name in enumerate(headings) if name == heading]
+
     def best(self, trials: Sequence[Trial]) -> Trial | None:
         """The best trial so far, by last report; None without a metric or a report."""
         if not self.metric or not self.mode:
@@ -186,7 +198,10 @@ class TableReporter(ProgressReporter):
 
 
 class CLIReporter(TableReporter):
-    """The table on a terminal, in place; printed anew each time when the output is a file or a pipe."""
+    """The table on a terminal, in place; printed anew each time when the output is a file or a pipe.
+
+    On a terminal as many columns are shown as fit, and other lines are wrapped.
+    """
 
     def __init__(self, *, file: TextIO | None = None, **options: Any) -> None:
         super().__init__(**options)
@@ -197,15 +212,15 @@ class CLIReporter(TableReporter):
         if self._intermediate is False and not done:
             return
         file = self._file or sys.stdout
-        text = self.text(trials, sys_info)
-        if file.isatty():
-            columns = os.get_terminal_size(file.fileno()).columns if _has_size(file) else 120
-            clipped = [line[: columns - 1] for line in text.split("\n")]
-            up = f"\x1b[{self._lines}F" if self._lines else ""
-            file.write(up + "".join(f"{line}\x1b[K\n" for line in clipped) + "\x1b[J")
-            self._lines = len(clipped)
+        width = columns(file)
+        if width is None:
+            file.write(self.text(trials, sys_info) + "\n")
         else:
-            file.write(text + "\n")
+            room = max(1, width - 1)  # a full line would make some terminals begin the next
+            shown = wrapped(self.text(trials, sys_info, room).split("\n"), room)
+            up = f"\x1b[{self._lines}F" if self._lines else ""
+            file.write(up + "".join(f"{line}\x1b[K\n" for line in shown) + "\x1b[J")
+            self._lines = len(shown)
         file.flush()
 
 
@@ -272,14 +287,14 @@ def _columns(columns: Columns | None) -> dict[str, str] | None:
     return dict(columns) if isinstance(columns, Mapping) else {name: name for name in columns}
 
 
+def _headings(names: Iterable[str]) -> dict[str, str]:
+    """The last part of each name, or the whole where that says too little."""
+    last = {name: name.rsplit("/", 1)[-1] for name in names}
+    often = Counter(last.values())
+    return {name: heading if often[heading] == 1 else name for name, heading in last.items()}
+
+
 def _sortable(value: Any, sign: int) -> tuple[bool, float]:
     known = isinstance(value, (int, float)) and not math.isnan(value)
     return not known, sign * value if known else 0.0
 
-
-def _has_size(file: TextIO) -> bool:
-    try:
-        os.get_terminal_size(file.fileno())
-    except (OSError, ValueError):
-        return False
-    return True
