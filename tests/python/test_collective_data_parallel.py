@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from conftest import eventually
 
 _collective = pytest.importorskip("trireme._collective")

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import eventually
 
+from conftest import eventually
 from trireme import train
 
 ROWS, BATCH = 96, 24

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Hashable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from trireme.train._session import current_session
 if TYPE_CHECKING:
     import torch
 
-    Array = Union[np.ndarray, torch.Tensor]
+    Array = np.ndarray | torch.Tensor
 
 BUCKET_BYTES = 1 << 20
 FLOATING = ("float16", "bfloat16", "float32", "float64")
@@ -62,7 +62,9 @@ class DataParallel:
 
         self._native = native().DataParallel(_group(group), list(named.values()), bucket_bytes)
         self._index = {name: index for index, name in enumerate(named)}
-        self._gradients = {name: _like(value, self._native.gradient(self._index[name])) for name, value in named.items()}
+        self._gradients = {
+            name: _like(value, self._native.gradient(self._index[name])) for name, value in named.items()
+        }
 
     @property
     def buckets(self) -> int:

@@ -297,4 +297,3 @@ def _headings(names: Iterable[str]) -> dict[str, str]:
 def _sortable(value: Any, sign: int) -> tuple[bool, float]:
     known = isinstance(value, (int, float)) and not math.isnan(value)
     return not known, sign * value if known else 0.0
-

@@ -16,9 +16,14 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
     def line(cells: Sequence[str]) -> str:
-        return (" " * _GAP).join(
-            cell.rjust(width) if to_right else cell.ljust(width) for cell, width, to_right in zip(cells, widths, right)
-        ).rstrip()
+        return (
+            (" " * _GAP)
+            .join(
+                cell.rjust(width) if to_right else cell.ljust(width)
+                for cell, width, to_right in zip(cells, widths, right)
+            )
+            .rstrip()
+        )
 
     return [line(headings), "-" * (sum(widths) + _GAP * (len(widths) - 1)), *(line(row) for row in rows)]
 
