@@ -3,6 +3,7 @@
 # ctest: timeout 400
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import os
 import signal
@@ -15,6 +16,7 @@ import pytest
 
 from trireme import train
 from trireme.train.torch import TorchConfig, TorchTrainer, prepare_model
+from trireme.train.torch._prepare import FSDP_ON_CPU
 
 HAVE_TORCH = importlib.util.find_spec("torch") is not None
 needs_torch = pytest.mark.skipif(not HAVE_TORCH, reason="torch is not installed")
@@ -156,15 +158,54 @@ def test_loader_parts_cover_the_samples_and_are_shuffled_anew(tmp_path: Path) ->
     assert stream == [0, 1, 2]
 
 
+def torch_version() -> tuple[int, ...]:
+    """Without importing it."""
+    found = importlib.metadata.version("torch") if HAVE_TORCH else "0"
+    return tuple(int(part) for part in found.split(".")[:2])
+
+
+def sharded(config: dict[str, Any]) -> None:
+    """The same training with FSDP, or with one worker without."""
+    import torch
+    from torch import nn
+
+    context = train.get_context()
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 2))
+    wrapped = prepare_model(model, parallel_strategy="fsdp")
+    whole = sum(parameter.numel() for parameter in nn.Sequential(nn.Linear(6, 16), nn.Linear(16, 2)).parameters())
+    here = sum(parameter.numel() for parameter in wrapped.parameters())
+    optimiser = torch.optim.SGD(wrapped.parameters(), lr=0.2, momentum=0.9)
+    for _ in range(config["epochs"]):
+        for batch in train.get_dataset_shard("train").iter_torch_batches(batch_size=BATCH // context.get_world_size()):
+            loss = ((wrapped(batch["x"]) - batch["y"]) ** 2).mean()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+    state = {name: value.numpy() for name, value in wrapped.state_dict().items()}  # gathers the shards
+    train.report({"state": state, "part": here / whole})
+
+
 @needs_torch
 @pytest.mark.usefixtures("runtime")
-def test_fsdp_without_gpus_says_what_to_do(tmp_path: Path) -> None:
+@pytest.mark.skipif(torch_version() < FSDP_ON_CPU, reason="FSDP on CPUs needs a newer torch")
+def test_sharded_workers_compute_what_one_process_does(tmp_path: Path) -> None:
+    alone, together = (fit(tmp_path / str(n), n, sharded).metrics for n in (1, 2))
+    assert alone["part"] == 1 and together["part"] == pytest.approx(0.5, abs=0.05)
+    for name, value in alone["state"].items():
+        np.testing.assert_allclose(value, together["state"][name], rtol=1e-4, atol=1e-6)
+
+
+@needs_torch
+@pytest.mark.usefixtures("runtime")
+@pytest.mark.skipif(torch_version() >= FSDP_ON_CPU, reason="FSDP works on CPUs with this torch")
+def test_fsdp_on_cpus_says_which_torch_it_needs(tmp_path: Path) -> None:
     def loop(config: dict[str, Any]) -> None:
         from torch import nn
 
         prepare_model(nn.Linear(2, 2), parallel_strategy="fsdp")
 
-    with pytest.raises(train.TrainingFailedError, match="fsdp' needs workers with GPUs"):
+    with pytest.raises(train.TrainingFailedError, match=r"'fsdp' on CPUs needs PyTorch 2\.4 or newer, this is"):
         fit(tmp_path, 2, loop)
 
 

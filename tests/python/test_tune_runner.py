@@ -6,6 +6,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +24,8 @@ from trireme.tune import RunConfig, TuneConfig, Tuner
 from trireme.tune.schedulers import ASHAScheduler, HyperBandScheduler, PopulationBasedTraining
 
 pytestmark = pytest.mark.usefixtures("runtime")
+needs_mpirun = pytest.mark.skipif(shutil.which("mpirun") is None, reason="there is no mpirun")
+APART = Path(__file__).resolve().parents[1] / "support/rank_apart.sh"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -378,6 +381,42 @@ def test_pbt_with_functions(tmp_path: Path, reuse: bool) -> None:
     assert grid[0].metrics["score"] > 3  # 15 steps of 0.05 are 0.75
 
 
+def test_pbt_exploits_what_no_file_holds_any_more(tmp_path: Path) -> None:
+    """Between processes: what a trial saved is gone from every folder before another goes on from it."""
+
+    def burning(config: dict[str, Any]) -> None:
+        state = load({"total": 0.0, "step": 0, "came_from": []})
+        start = tune.get_checkpoint()
+        if start is not None:
+            state["came_from"].append(start.path)
+        while True:
+            state["step"] += 1
+            state["total"] += config["rate"]
+            save(state, {"score": state["total"], "step": state["step"], "came_from": list(state["came_from"])})
+            for folder in Path(tune.get_context().get_trial_dir()).glob("checkpoint_*"):
+                shutil.rmtree(folder)
+
+    scheduler = PopulationBasedTraining(
+        time_attr="training_iteration",
+        perturbation_interval=3,
+        hyperparam_mutations={"rate": tune.uniform(0, 1)},
+        synch=True,
+        seed=2,
+    )
+    grid = fit(
+        burning,
+        tmp_path,
+        {"rate": tune.grid_search([0.05, 1.0])},
+        scheduler=scheduler,
+        max_concurrent_trials=2,
+        run={"stop": {"training_iteration": 12}},
+    )
+    assert scheduler._num_exploits >= 1 and grid.num_errors == 0
+    lifted = grid[0].metrics
+    assert lifted["score"] > 2.5  # 12 steps of 0.05 are 0.6
+    assert lifted["came_from"] and not any(path.startswith(str(tmp_path)) for path in lifted["came_from"])
+
+
 def test_processes_are_reused(tmp_path: Path) -> None:
     grid = fit(line, tmp_path, {"slope": tune.uniform(0, 1)}, num_samples=6, reuse_actors=True, max_concurrent_trials=1)
     assert len({result.metrics["pid"] for result in grid}) == 1
@@ -533,6 +572,7 @@ def trial(config):
 if __name__ == "__main__":
     path = os.environ["STORE"]
     if os.environ.get("HANG"):
+        Path(path, "driver").write_text(str(os.getpid()))
         tune.Tuner(trial, param_space={"x": tune.grid_search([1, 2, 3])},
             tune_config=tune.TuneConfig(metric="score", mode="max", max_concurrent_trials=1),
             run_config=tune.RunConfig(name="s", storage_path=path, verbose=0)).fit()
@@ -543,25 +583,33 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_a_search_whose_process_is_killed_goes_on(tmp_path: Path, how: signal.Signals, ranks: int) -> None:
+@pytest.mark.parametrize(
+    ("how", "job"),
+    [(signal.SIGKILL, 1), (signal.SIGINT, 1), pytest.param(signal.SIGKILL, 2, marks=needs_mpirun)],
+    ids=["killed", "interrupted", "killed on two ranks"],
+)
+def test_a_search_whose_process_is_killed_goes_on(tmp_path: Path, how: signal.Signals, job: int, ranks: int) -> None:
     if ranks > 1:
         pytest.skip("starts jobs of its own")
     script = tmp_path / "search.py"
     script.write_text(KILLED)
+    command = [sys.executable, str(script)]
+    if job > 1:
+        launcher = ["mpirun", "--allow-run-as-root", "--oversubscribe", "--bind-to", "none", "-n", str(job)]
+        command = [*launcher, str(APART), sys.executable, "-m", "trireme", "run", str(script)]
     mark = tmp_path / "mark"
     env = {**os.environ, "STORE": str(tmp_path), "MARK": str(mark), "HANG": "1"}
-    first = subprocess.Popen([sys.executable, str(script)], env=env, stdout=subprocess.PIPE, text=True)
+    first = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     deadline = time.monotonic() + 60
     while not mark.exists():
         assert time.monotonic() < deadline
         assert first.poll() is None
         time.sleep(0.02)
-    first.send_signal(how)
+    os.kill(int((tmp_path / "driver").read_text()), how)
     out, _ = first.communicate(timeout=60)
     assert ("interrupted" in out) == (how == signal.SIGINT)
     del env["HANG"]
-    second = subprocess.run([sys.executable, str(script)], env=env, capture_output=True, text=True, timeout=120)
+    second = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
     assert second.returncode == 0, second.stderr
     scores = json.loads(second.stdout.strip().splitlines()[-1])
     assert scores == [[6, [1, 2, 3, 4, 5, 6]], [12, [1, 2, 3, 4, 5, 6]], [18, [1, 2, 3, 4, 5, 6]]]

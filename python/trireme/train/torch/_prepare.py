@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 from trireme.train._session import require_session
@@ -10,6 +12,8 @@ from trireme.train.torch._device import get_device, import_torch
 
 if TYPE_CHECKING:
     import torch
+
+FSDP_ON_CPU = (2, 4)  # tried; Debian's 1.13 cannot even import its FSDP under Python 3.11
 
 
 def prepare_model(
@@ -27,9 +31,15 @@ def prepare_model(
     move_to_device
         False leaves it where it is; a device names another one.
     parallel_strategy
-        ``ddp``, ``fsdp`` (needs GPUs) or None for no wrapping. With one worker the model is not wrapped.
+        ``ddp``, ``fsdp`` (on CPUs: with PyTorch 2.4 or newer) or None for no wrapping. With one worker the model is not
+        wrapped.
     parallel_strategy_kwargs
         Of `DistributedDataParallel` or `FullyShardedDataParallel`.
+
+    Raises
+    ------
+    RuntimeError
+        This PyTorch's FSDP does not work here; says which does.
     """
     torch = import_torch()
     session = require_session("torch.prepare_model")
@@ -42,19 +52,32 @@ def prepare_model(
         return model
     kwargs = dict(parallel_strategy_kwargs or {})
     if parallel_strategy == "fsdp":
-        if device.type != "cuda":
-            raise RuntimeError(
-                "parallel_strategy='fsdp' needs workers with GPUs (ScalingConfig(use_gpu=True)); on CPUs use 'ddp'"
-            )
-        from torch.distributed.fsdp import FullyShardedDataParallel
-
-        return FullyShardedDataParallel(model, **kwargs)
+        # Without a device FSDP takes the current GPU, and fails where there is none.
+        kwargs.setdefault("device_id", device)
+        return _fsdp_class(torch, device)(model, **kwargs)
     from torch.nn.parallel import DistributedDataParallel
 
     if device.type == "cuda" and move_to_device is not False:
         kwargs.setdefault("device_ids", [device])
         kwargs.setdefault("output_device", device)
     return DistributedDataParallel(model, **kwargs)
+
+
+def _fsdp_class(torch: ModuleType, device: torch.device) -> Any:
+    found = tuple(int(part) for part in re.findall(r"\d+", torch.__version__)[:2])
+    if device.type == "cpu" and found < FSDP_ON_CPU:
+        raise RuntimeError(
+            f"parallel_strategy='fsdp' on CPUs needs PyTorch {'.'.join(map(str, FSDP_ON_CPU))} or newer, this is "
+            f"{torch.__version__}; use 'ddp', or workers with GPUs (ScalingConfig(use_gpu=True))"
+        )
+    try:
+        from torch.distributed.fsdp import FullyShardedDataParallel
+    except (ImportError, ValueError) as error:  # PyTorch 1.13 under Python 3.11: a dataclass with a mutable default
+        raise RuntimeError(
+            f"parallel_strategy='fsdp': the FSDP of PyTorch {torch.__version__} cannot be imported by this Python "
+            f"({error}); install a newer PyTorch or use 'ddp'"
+        ) from error
+    return FullyShardedDataParallel
 
 
 class DeviceLoader:
