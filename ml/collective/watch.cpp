@@ -38,6 +38,10 @@ class Watcher {
 
   Status add(int pid, std::weak_ptr<DeathListener> listener, std::uint32_t member) {
     transport::Fd pidfd = transport::open_pidfd(pid);
+    if (!pidfd && errno == ESRCH) {  // it was there when the group was made, and has been waited for since
+      if (const auto alive = listener.lock()) alive->on_death(member);
+      return {};
+    }
     if (!pidfd)
       return make_error(Errc::io, fmt::format("watching process {} by pidfd_open (needs Linux 5.3, and a free file "
                                               "descriptor): {}",

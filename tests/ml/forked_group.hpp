@@ -42,7 +42,7 @@ class Meeting {
   Exchange exchange(std::uint32_t rank, std::uint32_t size) {
     return [this, rank, size, round = 0](std::span<const std::byte> mine, std::int64_t) mutable {
       Round& now = rounds_[round++];
-      std::memcpy(now.bytes[rank], mine.data(), mine.size());
+      if (!mine.empty()) std::memcpy(now.bytes[rank], mine.data(), mine.size());
       now.sizes[rank] = mine.size();
       now.arrived.fetch_add(1, std::memory_order_release);
       while (now.arrived.load(std::memory_order_acquire) < size) sched_yield();
