@@ -1,4 +1,4 @@
-"""The driver's side of `trireme.util.tqdm`: draws the bars of all workers."""
+"""What is drawn in place on the driver's terminal: the bars of `trireme.util.tqdm` of all workers, and tables above them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 #: Starts the lines of a worker's output that are the state of a bar and not for people.
 MARK = "__trireme_progress__:"
@@ -19,8 +19,18 @@ _WIDTH = 30
 _FIELDS = {"id", "number", "pid", "desc", "n", "total", "unit", "position", "closed"}
 
 
+class Region(Protocol):
+    """Lines at the end of a terminal that others may have to make way for. Called under the display's lock."""
+
+    def erase(self) -> None:
+        """Takes them away; the cursor stands where they began."""
+
+    def draw(self) -> None:
+        """Draws them where the cursor stands."""
+
+
 class Display:
-    """All bars. Threading: any thread."""
+    """All bars and regions. Threading: any thread."""
 
     def __init__(self, out: Any = None) -> None:
         self._out = out if out is not None else sys.stderr
@@ -30,6 +40,19 @@ class Display:
         self._drawn = 0
         self._printed: dict[str, float] = {}
         self._over: deque[str] = deque(maxlen=1000)
+        self._regions: list[Region] = []
+
+    def attach(self, region: Region) -> None:
+        """From now on the region is erased and drawn again when something else is printed."""
+        with self._lock:
+            if region not in self._regions:
+                self._regions.append(region)
+
+    def detach(self, region: Region) -> None:
+        """What the region shows now stays."""
+        with self._lock:
+            if region in self._regions:
+                self._regions.remove(region)
 
     def update(self, state: dict[str, Any]) -> None:
         """Show a bar's new state."""
@@ -66,13 +89,18 @@ class Display:
 
     @contextlib.contextmanager
     def aside(self) -> Iterator[None]:
-        """Take the bars away while something else is printed."""
+        """Take bars and regions away while something else is printed."""
         with self._lock:
             if self._terminal:
                 self._erase()
+                self._out.flush()
+            for region in reversed(self._regions):
+                region.erase()
             try:
                 yield
             finally:
+                for region in self._regions:
+                    region.draw()
                 if self._terminal:
                     self._draw()
 

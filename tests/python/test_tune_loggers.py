@@ -10,6 +10,7 @@ import math
 import os
 import pickle
 import pty
+import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from trireme._progress import display
 from trireme.train import CheckpointConfig
 from trireme.tune import Callback
 from trireme.tune.experiment.trial import Trial, flatten
@@ -244,7 +246,45 @@ def test_reporter_redraws_in_place_on_a_terminal(tmp_path: Path) -> None:
         text = screen.read(100000).decode()
     first = text.index("== mine")
     shown = text[first : text.index("== mine", first + 1)].count("\r\n")
-    assert f"\x1b[{shown}F== mine" in text
+    assert f"\x1b[{shown}F\x1b[J== mine" in text
+
+
+def test_what_workers_print_comes_above_the_table(tmp_path: Path) -> None:
+    """Through the display that prints their lines; the table stays whole beneath."""
+
+    class Says(Callback):
+        def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any) -> None:
+            with display().aside():
+                terminal.write("(worker) here\n")
+                terminal.flush()
+
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (40, 100))
+    with open(theirs, "w") as terminal, open(ours, "rb", buffering=0) as screen:
+        reporter = CLIReporter(file=terminal, max_report_frequency=1000)
+        reporter.setup(title="mine")
+        search(tmp_path / "s", {"slope": 1.0, "steps": 2}, reporter=reporter, callbacks=[Says()])
+        seen = play(screen.read(100000).decode())
+    assert seen.count("(worker) here") == 2
+    tables = [at for at, line in enumerate(seen) if line.startswith("== mine")]
+    assert len(tables) == 1 and tables[0] > 1  # one table, beneath what was printed
+
+
+def play(text: str) -> list[str]:
+    """What stands on the terminal after the text, for the sequences that are used."""
+    rows, at = [""], 0
+    for up, erase, newline, other in re.findall(r"\x1b\[(\d+)F|(\x1b\[J)|(\r?\n)|([^\x1b\r\n]+)", text):
+        if up:
+            at -= int(up)
+        elif erase:
+            del rows[at + 1 :]
+            rows[at] = ""
+        elif newline:
+            at += 1
+            rows += [""] * (at + 1 - len(rows))
+        else:
+            rows[at] = other
+    return rows
 
 
 def test_a_table_shows_the_columns_that_fit_and_names_the_others() -> None:
@@ -271,7 +311,7 @@ def drawn(tmp_path: Path, width: int) -> list[str]:
         reporter.setup(title="mine", metric="score", mode="max")
         search(tmp_path / str(width), {"slope": 1.0, "steps": 2}, reporter=reporter)
         text = screen.read(100000).decode()
-    lines = text.replace("\x1b[K", "").replace("\x1b[J", "").split("\r\n")
+    lines = play(text)
     assert all(len(line) < width for line in lines)
     return lines
 

@@ -10,9 +10,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
+from trireme._progress import display
 from trireme.tune.experiment.trial import Trial, flatten, short
 from trireme.tune.progress.table import fitting, table
-from trireme.tune.progress.terminal import columns, wrapped
+from trireme.tune.progress.terminal import Lines, columns, wrapped
 
 if TYPE_CHECKING:
     Columns = Mapping[str, str] | Sequence[str]
@@ -200,13 +201,14 @@ class TableReporter(ProgressReporter):
 class CLIReporter(TableReporter):
     """The table on a terminal, in place; printed anew each time when the output is a file or a pipe.
 
-    On a terminal as many columns are shown as fit, and other lines are wrapped.
+    On a terminal as many columns are shown as fit, other lines are wrapped, and what workers of this rank print comes
+    above the table.
     """
 
     def __init__(self, *, file: TextIO | None = None, **options: Any) -> None:
         super().__init__(**options)
         self._file = file
-        self._lines = 0  # that stand on the terminal
+        self._shown: Lines | None = None  # on a terminal
 
     def report(self, trials: Sequence[Trial], done: bool, *sys_info: str) -> None:
         if self._intermediate is False and not done:
@@ -215,13 +217,18 @@ class CLIReporter(TableReporter):
         width = columns(file)
         if width is None:
             file.write(self.text(trials, sys_info) + "\n")
-        else:
-            room = max(1, width - 1)  # a full line would make some terminals begin the next
-            shown = wrapped(self.text(trials, sys_info, room).split("\n"), room)
-            up = f"\x1b[{self._lines}F" if self._lines else ""
-            file.write(up + "".join(f"{line}\x1b[K\n" for line in shown) + "\x1b[J")
-            self._lines = len(shown)
-        file.flush()
+            file.flush()
+            return
+        if self._shown is None:
+            self._shown = Lines(file)
+            display().attach(self._shown)
+        room = max(1, width - 1)  # a full line would make some terminals begin the next
+        lines = wrapped(self.text(trials, sys_info, room).split("\n"), room)
+        with display().aside():
+            self._shown.lines = lines
+        if done:
+            display().detach(self._shown)
+            self._shown = None
 
 
 class JupyterNotebookReporter(TableReporter):

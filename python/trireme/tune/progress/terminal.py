@@ -1,4 +1,4 @@
-"""How wide the terminal is on which an output is seen."""
+"""The terminal on which an output is seen: how wide it is, and lines that are drawn anew in place."""
 
 from __future__ import annotations
 
@@ -59,3 +59,23 @@ def _parent(process: int) -> int:
 def wrapped(lines: list[str], width: int) -> list[str]:
     """The lines, cut where they are longer than `width`."""
     return [line[at : at + width] for line in lines for at in range(0, max(1, len(line)), width)]
+
+
+class Lines:
+    """Lines at the end of a terminal; see `trireme._progress.Region`."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._drawn = 0
+        self.lines: list[str] = []
+
+    def erase(self) -> None:
+        if self._drawn:
+            self._file.write(f"\x1b[{self._drawn}F\x1b[J")
+            self._file.flush()
+            self._drawn = 0
+
+    def draw(self) -> None:
+        self._file.write("".join(f"{line}\n" for line in self.lines))
+        self._file.flush()
+        self._drawn = len(self.lines)
