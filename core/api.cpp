@@ -171,7 +171,7 @@ bool wait_ready(Cell* cell, std::int64_t deadline_ns) {
       task->invocation->invoke(task, nullptr);
       host.end_in_place();
       task->release();
-    } else if (task->claim()) {
+    } else if (host.claim(task)) {
       host.begin_in_place();
       task->invocation->invoke(task, nullptr);
       host.end_in_place();

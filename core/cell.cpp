@@ -76,7 +76,7 @@ void Cell::unreferenced() {
 
 namespace {
 
-struct PlainCell final : Cell {
+struct PlainCell final : Cell, CachedBlock {
   PlainCell() : Cell(&kOps, CellKind::value) {}
   static void destroy(Cell* cell) noexcept { delete static_cast<PlainCell*>(cell); }
   static const void* typed(const Cell*) noexcept { return nullptr; }

@@ -26,6 +26,8 @@ class Host {
   virtual void push(scheduler::Work* work) = 0;
   virtual void push_back_of_line(scheduler::Work* work) = 0;
   virtual bool pop_if_newest(scheduler::Work* work) = 0;
+  /// work->claim() for running it in place.
+  virtual bool claim(scheduler::Work* work) { return work->claim(); }
   virtual void post(scheduler::Command* command) = 0;
   virtual bool holds_token() const = 0;
   /// False in simulation, where nothing may block.

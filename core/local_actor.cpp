@@ -157,7 +157,7 @@ void LocalActor::help(Cell* cell) {
   if (max_concurrency_ > 1) return;
   // A queue entry that finds the work claimed is dropped; entries are interchangeable, each schedule() allows one run.
   const bool popped = host_.pop_if_newest(this);
-  if (!popped && !claim()) return;
+  if (!popped && !host_.claim(this)) return;
   retain();
   host_.begin_in_place();
   run(cell);

@@ -29,6 +29,7 @@ class ThreadHost final : public Host {
   void push(scheduler::Work* work) override { executor->push(work); }
   void push_back_of_line(scheduler::Work* work) override { executor->push_back_of_line(work); }
   bool pop_if_newest(scheduler::Work* work) override { return executor->pop_if_newest(work); }
+  bool claim(scheduler::Work* work) override { return executor->claim(work); }
   void post(scheduler::Command* command) override { engine->post(command); }
   bool holds_token() const override { return engine->holds_token(); }
   bool can_wait() const override { return true; }

@@ -94,9 +94,34 @@ void Executor::push_back_of_line(Work* work) {
 bool Executor::pop_if_newest(Work* work) {
   Worker* me = Worker::this_thread();
   if (me == nullptr || &me->pool != impl_.get() || !me->deque.pop_if(Worker::tag(work))) return false;
-  if (work->claim()) return true;
+  if (work->claim()) {
+    if (me->dead != 0) me->drop_dead();
+    return true;
+  }
   work->action(work, Work::Do::drop);
   return false;
+}
+
+bool Executor::claim(Work* work) {
+  if (!work->claim()) return false;
+  Worker* me = Worker::this_thread();
+  if (me != nullptr && &me->pool == impl_.get()) ++me->dead;
+  return true;
+}
+
+void Worker::drop_dead() {
+  while (dead != 0) {
+    const std::uintptr_t entry = deque.pop();
+    Work* work = untag(entry);
+    if (entry == 0 || !work->claimed.load(std::memory_order_acquire)) {
+      // Those that are left lie deeper, or in another thread's deque.
+      dead = 0;
+      if (entry != 0) deque.push(entry);
+      return;
+    }
+    --dead;
+    work->action(work, Work::Do::drop);
+  }
 }
 
 std::size_t Executor::take_exportable(std::size_t count, std::vector<Work*>& out) {

@@ -87,8 +87,12 @@ class Executor {
   /// Behind everything queued on this thread: for work that gave way (actor after its slice).
   void push_back_of_line(Work* work);
   /// If the newest entry of this thread's deque is `work`, takes it off and claims it (no drop will come, the caller
-  /// now has the queue's reference). Else false: try work->claim() alone.
+  /// now has the queue's reference). Else false: try claim() alone.
   bool pop_if_newest(Work* work);
+  /// work->claim() for running it in place. Its entry in a queue stays: this thread drops what lies dead on top of its
+  /// own deque when it next takes off a newest entry, so that a task that submits and waits in a loop leaves nothing
+  /// behind.
+  bool claim(Work* work);
   /// Brackets work that a foreign thread runs in place, so that no more threads than cores compute. May nest; a wait()
   /// inside the bracket suspends it. No effect on a compute thread.
   void begin_in_place();

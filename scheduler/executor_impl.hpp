@@ -98,6 +98,8 @@ struct alignas(64) Worker {
   std::size_t waiting = 0;
   bool leaving = false;
   std::uint32_t turn = 0;
+  std::uint32_t dead = 0;  ///< works run in place whose entries may still be in the deque
+  void drop_dead();
   std::uint32_t random;
   Nanos last_poll = 0;
   // Written by this thread, read by stats().

@@ -30,7 +30,7 @@ detail::ErrorInfo no_runner() {
 
 /// Invocation whose function is a worker process's business. Results come in wire form.
 template <class Base>
-struct Block final : Base, CallBody {
+struct Block final : Base, CallBody, CachedBlock {
   Block(CallText t, std::vector<CellRef> r);
 
   static const detail::FunctionEntry& entry();

@@ -43,7 +43,7 @@ struct Drain {
 };
 
 /// A call under way in a worker.
-struct InFlight {
+struct InFlight : CachedBlock {
   std::uint64_t token = 0;
   detail::CellRef call;
   Worker* worker = nullptr;

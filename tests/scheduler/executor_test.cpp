@@ -195,6 +195,33 @@ TEST_CASE("a work claimed elsewhere is dropped once") {
   CHECK(job.drops.load() == 1);
 }
 
+TEST_CASE("what was run in place leaves no entry behind once the newest comes back") {
+  Pool pool(1);
+  std::vector<std::unique_ptr<Job>> jobs;
+  for (int i = 0; i < 50; ++i)
+    jobs.push_back(std::make_unique<Job>([] { FAIL("claimed by its pusher, must not run"); }));
+  std::atomic<bool> live_ran{false};
+  Job live([&] { live_ran.store(true); });
+  int dropped = 0;
+  bool newest = false;
+  bool early = true;
+  pool.run([&] {
+    pool.executor.push(&live);
+    for (const auto& job : jobs) pool.executor.push(job.get());
+    for (std::size_t i = 0; i + 1 < jobs.size(); ++i) {
+      if (!pool.executor.claim(jobs[i].get())) return;
+    }
+    newest = pool.executor.pop_if_newest(jobs.back().get());
+    for (const auto& job : jobs) dropped += job->drops.load();
+    early = live_ran.load();
+  });
+  live.wait_until_released();
+  CHECK(newest);
+  CHECK(dropped == 49);
+  CHECK_FALSE(early);  // what nobody claimed stays where it was
+  CHECK(live_ran.load());
+}
+
 TEST_CASE("work that gives way lets the others pass") {
   Pool pool(1);
   std::vector<int> order;

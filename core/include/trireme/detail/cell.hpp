@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/block_cache.hpp"
 #include "base/ids.hpp"
 #include "trireme/error.hpp"
 
@@ -40,7 +41,7 @@ struct Buffer {
 ///
 /// A lazy value is here but not held: it lies in a same-node rank's arena, or is a copy that may be evicted. Readers
 /// take a held one from pinned().
-struct Value {
+struct Value : CachedBlock {
   enum class Lazy : std::uint8_t { no, peer, copy };
   std::vector<std::byte> bytes;
   Buffer buffer;

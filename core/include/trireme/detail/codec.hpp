@@ -267,7 +267,7 @@ class Resolved {
 struct Nothing {};
 
 template <class T>
-class TypedCell final : public Cell {
+class TypedCell final : public Cell, public CachedBlock {
  public:
   template <class... Args>
   explicit TypedCell(std::in_place_t, Args&&... args)

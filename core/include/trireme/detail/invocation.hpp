@@ -6,6 +6,7 @@
 #include <tuple>
 #include <variant>
 
+#include "base/block_cache.hpp"
 #include "scheduler/work.hpp"
 #include "trireme/detail/function.hpp"
 #include "trireme/detail/mail.hpp"
@@ -171,7 +172,7 @@ struct Register;
 
 /// The one concrete invocation: function F (or method, or constructor functor), base by use, arguments as held.
 template <auto F, class Base, class... Args>
-class InvocationBlock final : public Base {
+class InvocationBlock final : public Base, public CachedBlock {
   using Sig = Signature<decltype(F)>;
   using Return = typename Sig::Result;
   using T = ResultOf<F>;
