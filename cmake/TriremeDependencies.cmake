@@ -69,8 +69,10 @@ endif()
 # Command lines of tools and benchmarks, and the benchmarks' results file.
 find_package(CLI11 QUIET)
 trireme_require("${CLI11_FOUND}" CLI11 libcli11-dev CLI11_DIR)
-if(TRIREME_BENCHMARKS)
+if(TRIREME_BENCHMARKS OR TRIREME_TESTS)  # tests of the benchmarks' simulator are left out without it
   find_package(nlohmann_json QUIET)
+endif()
+if(TRIREME_BENCHMARKS)
   trireme_require("${nlohmann_json_FOUND}" "JSON for Modern C++" nlohmann-json3-dev nlohmann_json_DIR)
 endif()
 

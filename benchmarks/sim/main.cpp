@@ -1,5 +1,6 @@
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <map>
@@ -83,29 +84,42 @@ int main(int argc, char** argv) {
   app.add_option("--workload", name,
                  "bag, tree, uts or ramp: stolen; placement: tasks of {GPU: 1}, placed by their submitters")
       ->check(CLI::IsMember({"bag", "tree", "uts", "ramp", "placement"}));
-  app.add_option("--submitters", placement.submitters, "of placement");
-  app.add_option("--outstanding", placement.outstanding, "of placement: tasks under way per GPU");
-  app.add_option("--tasks-per-core", workload.tasks_per_core);
-  app.add_option("--task-ms", task_ms);
+  app.add_option("--submitters", placement.submitters, "of placement; at most --ranks")->check(CLI::PositiveNumber);
+  app.add_option("--outstanding", placement.outstanding, "of placement: tasks under way per GPU")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--tasks-per-core", workload.tasks_per_core)->check(CLI::Range(1, 1'000'000));
+  app.add_option("--task-ms", task_ms)->check(CLI::PositiveNumber);
   app.add_option("--spread", workload.spread, "task lengths vary by this share")->check(CLI::Range(0.0, 1.0));
   app.add_option("--skew", workload.skew, "of ramp")->check(CLI::Range(0.0, 1.0));
   app.add_option("--task-bytes", workload.task_bytes, "of a queued task on the wire");
   app.add_option("--ranks-per-node", machine.ranks_per_node)->check(CLI::PositiveNumber);
   app.add_option("--nodes-per-switch", machine.nodes_per_switch)->check(CLI::PositiveNumber);
-  app.add_option("--latency-node-us", latency_node_us);
-  app.add_option("--latency-switch-us", latency_switch_us);
-  app.add_option("--latency-far-us", latency_far_us);
-  app.add_option("--gbytes-per-s", machine.bytes_per_ns, "out of one rank");
-  app.add_option("--handle-us", handle_us, "receiver's CPU time per message");
-  app.add_option("--poll-busy-us", poll_us, "a rank whose cores all compute looks at messages this often; 0: at once");
-  app.add_option("--start-after-ms", start_after_ms, "idle time before the work appears");
+  app.add_option("--latency-node-us", latency_node_us)->check(CLI::NonNegativeNumber);
+  app.add_option("--latency-switch-us", latency_switch_us)->check(CLI::NonNegativeNumber);
+  app.add_option("--latency-far-us", latency_far_us)->check(CLI::NonNegativeNumber);
+  app.add_option("--gbytes-per-s", machine.bytes_per_ns, "out of one rank")->check(CLI::PositiveNumber);
+  app.add_option("--handle-us", handle_us, "receiver's CPU time per message")->check(CLI::NonNegativeNumber);
+  app.add_option("--poll-busy-us", poll_us, "a rank whose cores all compute looks at messages this often; 0: at once")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--start-after-ms", start_after_ms, "idle time before the work appears")
+      ->check(CLI::NonNegativeNumber);
   app.add_option("--near-tries", setup.options.near_tries);
   app.add_option("--far-tries", setup.options.far_tries);
   app.add_option("--give-max", setup.options.give_max);
   app.add_flag("--all-idle", setup.hungry_when_all_idle, "a rank asks only when none of its cores has work");
   app.add_option("--seed", setup.seed);
   app.add_option("--json", json_file, "writes the figures there; - is standard output");
-  CLI11_PARSE(app, argc, argv);
+  // Few ranks with nothing said about submitters: all of them submit.
+  auto* submitters = app.get_option("--submitters");
+  try {
+    app.parse(argc, argv);
+    if (submitters->count() == 0) placement.submitters = std::min(placement.submitters, machine.ranks);
+    if (placement.submitters > machine.ranks)
+      throw CLI::ValidationError("--submitters", fmt::format("asked {} of a job of {} ranks: give at most --ranks",
+                                                             placement.submitters, machine.ranks));
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error);
+  }
 
   const auto nanos = [](double value, Nanos unit) { return static_cast<Nanos>(value * static_cast<double>(unit)); };
   workload.task = nanos(task_ms, kMillisecond);

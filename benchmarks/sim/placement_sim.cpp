@@ -57,7 +57,7 @@ class Simulation {
       infos[rank] = {total, std::to_string(rank / machine.ranks_per_node), {}};
     const auto gpus = std::uint64_t{machine.ranks} * machine.cores;
     outcome_.tasks = gpus * setup_.tasks_per_gpu;
-    setup_.submitters = std::min(setup_.submitters, machine.ranks);
+    TRIREME_CHECK(setup_.submitters >= 1 && setup_.submitters <= machine.ranks, "submitters are ranks of the job");
     submitters_.resize(setup_.submitters);
     for (std::uint32_t s = 0; s < setup_.submitters; ++s) {
       submitters_[s].view = std::make_unique<ClusterView>(rank_of(s), infos);
