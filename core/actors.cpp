@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "base/log.hpp"
+#include "core/decode_call.hpp"
 #include "core/foreign_task.hpp"
 #include "core/growth.hpp"
 #include "trireme/task.hpp"
@@ -47,9 +48,10 @@ Rank host_of(const Cell* cell) {
 
 /// A call or construction that came over the wire, decoded by the runner.
 struct ForeignItem final : detail::MailItem {
-  ForeignItem(Tasks& t, Context& c) : MailItem(&kOps), tasks(t), context(c) {}
+  ForeignItem(Tasks& t, Context& c, Rank caller) : MailItem(&kOps), tasks(t), context(c), from(caller) {}
   Tasks& tasks;
   Context& context;
+  Rank from;
   ObjectId id;  // of the outcome; none for a construction
   bool construct = false;
   std::uint64_t returns = 0;  // how many values of a result that is split, 0: one that is not
@@ -73,29 +75,8 @@ struct ForeignItem final : detail::MailItem {
 
   static Ran run(MailItem* item, LocalActor& actor) {
     const std::unique_ptr<ForeignItem> self(static_cast<ForeignItem*>(item));
-    const auto* entry = detail::find_function(self->function);
-    detail::Invocation* decoded = nullptr;
     Outcome failed;
-    if (entry == nullptr) {
-      failed.error = std::make_unique<detail::ErrorInfo>(runtime_error(
-          self->context, Errc::not_found,
-          fmt::format("method {:016x} is not registered in rank {}: load the same libraries on every rank",
-                      self->function, self->context.self)));
-    } else if (entry->ambiguous) {
-      failed.error = std::make_unique<detail::ErrorInfo>(runtime_error(
-          self->context, Errc::already_exists, fmt::format("two different methods are called {}", entry->name)));
-    } else {
-      try {
-        decoded = entry->decode(self->args);
-      } catch (const detail::DecodeError&) {
-        failed.error = std::make_unique<detail::ErrorInfo>(
-            runtime_error(self->context, Errc::type_mismatch,
-                          fmt::format("{} argument bytes do not decode to the parameters of {}",
-                                      self->args.view().size(), entry->name)));
-      } catch (...) {
-        failed.error = std::make_unique<detail::ErrorInfo>(detail::current_exception_info(entry->name));
-      }
-    }
+    auto* decoded = decode_call(self->context, self->from, self->function, self->args, failed.error);
     if (decoded == nullptr) {
       if (self->construct) {
         failed.error->code = Errc::actor_died;
@@ -117,7 +98,7 @@ struct ForeignItem final : detail::MailItem {
         failed.error = std::make_unique<detail::ErrorInfo>(
             runtime_error(self->context, Errc::type_mismatch,
                           fmt::format("{} returns {} values here, {} were asked for: the ranks run different code",
-                                      entry->name, call->extra->elements.size(), self->returns)));
+                                      call->function->name, call->extra->elements.size(), self->returns)));
         self->answer(std::move(failed));
         return Ran::done;
       }
@@ -283,7 +264,7 @@ void Actors::place(ActorCell* cell, detail::CallBase* construct, const ActorOpti
 
 void Actors::on_create(Rank from, Reader& in) {
   const auto id = in.id();
-  auto item = std::make_unique<ForeignItem>(tasks_, context_);
+  auto item = std::make_unique<ForeignItem>(tasks_, context_, from);
   item->construct = true;
   item->function = in.get<std::uint64_t>();
   const auto concurrency = in.varint();
@@ -405,7 +386,7 @@ void Actors::send_or_deliver(ActorCell* actor, LocalActor* local, detail::CallBa
 
 void Actors::on_call(Rank from, Reader& in) {
   const auto actor = in.id();
-  auto item = std::make_unique<ForeignItem>(tasks_, context_);
+  auto item = std::make_unique<ForeignItem>(tasks_, context_, from);
   item->id = {from, in.varint()};
   item->returns = in.varint();
   item->function = in.get<std::uint64_t>();

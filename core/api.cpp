@@ -4,6 +4,7 @@
 
 #include "core/actors.hpp"
 #include "core/current.hpp"
+#include "core/decode_call.hpp"
 #include "core/rank_core.hpp"
 #include "trireme/actor.hpp"
 #include "trireme/async.hpp"
@@ -218,6 +219,7 @@ void wait_some(std::span<Cell* const> cells, std::size_t count, std::int64_t dea
       const std::unique_ptr<GroupWaiter> self(static_cast<GroupWaiter*>(w));
       if (self->group->left.fetch_sub(1, std::memory_order_acq_rel) == 1) self->group->point.signal();
     };
+    waiter->drop = [](Waiter* w) { delete static_cast<GroupWaiter*>(w); };
     on_ready(cell, waiter);
   }
   current().context().host->wait(group->point, deadline_ns);
@@ -243,10 +245,13 @@ void throw_timeout(std::int64_t waited_ns) {
   throw TimeoutError(info);
 }
 
-void throw_decode_error(const char* wanted, std::size_t bytes) {
+void throw_decode_error(const std::type_info& wanted, std::size_t bytes) {
   ErrorInfo info;
   info.code = Errc::type_mismatch;
-  info.message = fmt::format("{} bytes of a value do not decode to the type of its reference ({})", bytes, wanted);
+  info.message = fmt::format(
+      "a value of {} bytes does not decode to {}, the type of its reference: it was made as another "
+      "type, or by a rank that runs another build",
+      bytes, core::type_text(wanted));
   throw Exception(info);
 }
 

@@ -3,12 +3,12 @@
 #include <cxxabi.h>
 #include <fmt/format.h>
 
-#include <cstdlib>
 #include <exception>
 #include <memory>
 
 #include "core/context.hpp"
 #include "core/current.hpp"
+#include "core/decode_call.hpp"
 #include "core/rank_core.hpp"
 
 namespace trireme {
@@ -30,10 +30,7 @@ std::string one_line(const detail::ErrorInfo& info) {
 std::string type_of_current_exception() {
   const auto* type = abi::__cxa_current_exception_type();
   if (type == nullptr) return "unknown";
-  int status = 0;
-  const std::unique_ptr<char, decltype(&std::free)> name(abi::__cxa_demangle(type->name(), nullptr, nullptr, &status),
-                                                         &std::free);
-  return status == 0 ? name.get() : type->name();
+  return core::type_text(*type);
 }
 
 }  // namespace

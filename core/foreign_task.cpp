@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "core/current.hpp"
+#include "core/decode_call.hpp"
 #include "core/rank_core.hpp"
 #include "trireme/task.hpp"
 
@@ -112,35 +113,9 @@ void ForeignTask::run() {
       tasks.finish(id, attempt, std::move(*shared));
     });
   };
-  auto fail = [&](Errc code, std::string message) {
-    Outcome outcome;
-    outcome.error = std::make_unique<detail::ErrorInfo>(runtime_error(tasks.context_, code, std::move(message)));
-    finish(std::move(outcome));
-  };
-  const auto* entry = detail::find_function(spec.function);
-  if (entry == nullptr) {
-    return fail(Errc::not_found,
-                fmt::format("rank {} asked for function {:016x}, which no library loaded in rank {} registers: "
-                            "load the same libraries on every rank",
-                            spec.id.owner, spec.function, tasks.context_.self));
-  }
-  if (entry->ambiguous) {
-    return fail(Errc::already_exists, fmt::format("two different functions are called {}: give functions in anonymous "
-                                                  "namespaces names of their own",
-                                                  entry->name));
-  }
-  detail::Invocation* invocation = nullptr;
-  try {
-    invocation = entry->decode(spec.args);
-  } catch (const detail::DecodeError&) {
-    return fail(Errc::type_mismatch,
-                fmt::format("the {} argument bytes from rank {} do not decode to the parameters of {}",
-                            spec.args.view().size(), spec.id.owner, entry->name));
-  } catch (...) {
-    Outcome outcome;
-    outcome.error = std::make_unique<detail::ErrorInfo>(detail::current_exception_info(entry->name));
-    return finish(std::move(outcome));
-  }
+  Outcome failed;
+  auto* invocation = decode_call(tasks.context_, spec.id.owner, spec.function, spec.args, failed.error);
+  if (invocation == nullptr) return finish(std::move(failed));
   // Born with two references, ours and the queue's: both are given up here, a coroutine keeps its own.
   const auto keep = CellRef::adopt(invocation);
   invocation->release();

@@ -34,7 +34,7 @@ struct Block final : Base, CallBody, CachedBlock {
   Block(CallText t, std::vector<CellRef> r);
 
   static const detail::FunctionEntry& entry();
-  static Invocation* decode(const Value& args) {
+  static Invocation* decode(const Value& args, std::uint32_t& /*decoded*/) {
     Reader in(args.view());
     auto text = CallText::decode(in);
     if (!in.done() || text.deps > args.refs.size()) throw detail::DecodeError{};
@@ -81,7 +81,7 @@ struct Block final : Base, CallBody, CachedBlock {
   bool create = false;
 };
 
-detail::FunctionEntry entry_of(const char* name, Invocation* (*decode)(const Value&)) {
+detail::FunctionEntry entry_of(const char* name, decltype(detail::FunctionEntry::decode) decode) {
   detail::FunctionEntry entry;
   entry.name = name;
   entry.id = detail::hash_text(name);
@@ -89,8 +89,8 @@ detail::FunctionEntry entry_of(const char* name, Invocation* (*decode)(const Val
   return entry;
 }
 
-Invocation* decode_create(const Value& args) {
-  auto* made = static_cast<Block<CallBase>*>(Block<CallBase>::decode(args));
+Invocation* decode_create(const Value& args, std::uint32_t& decoded) {
+  auto* made = static_cast<Block<CallBase>*>(Block<CallBase>::decode(args, decoded));
   made->create = true;
   return made;
 }

@@ -181,6 +181,13 @@ TEST_CASE("bytes that end early are refused at every length") {
   check_every_cut_is_refused(Person{"Ada", {{"maths", {1, 2, 3}}}});
 }
 
+TEST_CASE("an object that is longer than its type is refused") {
+  using trireme::detail::decode_value;
+  using trireme::detail::encode_value;
+  CHECK_THROWS_AS(decode_value<Plain>(encode_value(std::pair{Plain{1, 2}, 3})), DecodeError);
+  CHECK_THROWS_AS(decode_value<int>(encode_value(Plain{1, 2})), DecodeError);
+}
+
 TEST_CASE("counts that lie do not allocate what they claim") {
   Bytes lie;
   lie.bytes = {std::byte{0xff}, std::byte{0xff}, std::byte{0xff}, std::byte{0xff}, std::byte{0xff}, std::byte{0x7f}};

@@ -161,6 +161,7 @@ TEST_CASE("bytes of another type are a type_mismatch that says so") {
   const auto error = thrown_by<trireme::Exception>([&] { trireme::get(Ref<std::vector<double>>(text.cell())); });
   CHECK(error.code() == Errc::type_mismatch);
   CHECK(error.message().find("5001 bytes") != std::string::npos);
+  CHECK(error.message().find("std::vector<double") != std::string::npos);
 }
 
 TEST_CASE("an object over the arena's size is refused: asked, limit") {

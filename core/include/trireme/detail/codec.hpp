@@ -218,11 +218,13 @@ T decode_value(const Value& value) {
     return Contiguous<T>::from(value.view());
   } else {
     Decoder in(value.view(), value.refs);
-    return Codec<T>::decode(in);
+    T whole = Codec<T>::decode(in);
+    if (in.left() != 0) throw DecodeError{};
+    return whole;
   }
 }
 
-[[noreturn]] void throw_decode_error(const char* wanted, std::size_t bytes);
+[[noreturn]] void throw_decode_error(const std::type_info& wanted, std::size_t bytes);
 
 /// The value of a ready cell: a reference to the typed one, or a decoded copy that lives as long as this object.
 template <class T>
@@ -255,7 +257,7 @@ class Resolved {
     try {
       decoded_.emplace(decode_value<T>(value));
     } catch (const DecodeError&) {
-      throw_decode_error(typeid(T).name(), value.view().size());
+      throw_decode_error(typeid(T), value.view().size());
     }
     value_ = &*decoded_;
   }

@@ -43,8 +43,11 @@ struct FunctionEntry {
   std::uint64_t id = 0;   ///< hash of name and type: equal in every rank that runs the same code
   std::string_view name;  ///< as in the source, for messages
   std::uint16_t returns = 1;
-  /// Makes an invocation from encoded arguments; throws DecodeError. `actor_call` picks the block's base.
-  Invocation* (*decode)(const Value& args) = nullptr;
+  std::uint16_t parameters = 0;
+  const std::type_info* type = nullptr;  ///< of the function, for messages; none: arguments have no C++ types
+  /// Makes an invocation from encoded arguments; throws DecodeError. `decoded` counts the arguments that were read
+  /// whole.
+  Invocation* (*decode)(const Value& args, std::uint32_t& decoded) = nullptr;
   bool ambiguous = false;  ///< two different functions share name and type (anonymous namespaces)
 };
 

@@ -160,11 +160,13 @@ void count_dep(const Slot<D>& slot, Cell** out, std::size_t& n) {
 }
 
 template <class D>
-Slot<D> decode_arg(Decoder& in) {
+Slot<D> decode_arg(Decoder& in, std::uint32_t& decoded) {
   const auto tag = in.raw(1)[0];
-  if (tag == std::byte{0}) return Slot<D>(std::in_place_index<0>, Codec<D>::decode(in));
-  if (tag == std::byte{1}) return Slot<D>(std::in_place_index<1>, in.ref());
-  throw DecodeError{};
+  if (tag > std::byte{1}) throw DecodeError{};
+  Slot<D> slot = tag == std::byte{0} ? Slot<D>(std::in_place_index<0>, Codec<D>::decode(in))
+                                     : Slot<D>(std::in_place_index<1>, in.ref());
+  ++decoded;
+  return slot;
 }
 
 template <auto F, class Base>
@@ -291,10 +293,10 @@ struct DecodedBlock;
 template <auto F, class Base, class... Ps>
 struct DecodedBlock<F, Base, std::tuple<Ps...>> {
   using type = InvocationBlock<F, Base, Slot<std::remove_cvref_t<Ps>>...>;
-  static Invocation* decode(const Value& args) {
+  static Invocation* decode(const Value& args, [[maybe_unused]] std::uint32_t& decoded) {
     Decoder in(args.view(), args.refs);
     // Braced initialisation keeps the order of evaluation.
-    std::tuple<Slot<std::remove_cvref_t<Ps>>...> held{decode_arg<std::remove_cvref_t<Ps>>(in)...};
+    std::tuple<Slot<std::remove_cvref_t<Ps>>...> held{decode_arg<std::remove_cvref_t<Ps>>(in, decoded)...};
     if (in.left() != 0) throw DecodeError{};
     return std::apply([](auto&&... each) { return static_cast<Invocation*>(new type(std::move(each)...)); },
                       std::move(held));
@@ -314,6 +316,8 @@ struct Register {
     entry.name = function_name<F>();
     entry.id = hash_text(typeid(Base).name(), hash_text(typeid(decltype(F)).name(), hash_text(entry.name)));
     entry.returns = return_count_v<ResultOf<F>>;
+    entry.parameters = std::tuple_size_v<typename Signature<decltype(F)>::Params>;
+    entry.type = &typeid(decltype(F));
     entry.decode = &DecodedBlock<F, Base, typename Signature<decltype(F)>::Params>::decode;
     return entry;
   }
