@@ -125,6 +125,25 @@ struct ForeignItem final : detail::MailItem {
   static constexpr Ops kOps{run, fail};
 };
 
+/// A call that waits for its actor to be placed. Should the actor's cell go first, nothing will ever run the call.
+struct WaitingCall {
+  explicit WaitingCall(detail::CallBase* made) : call(made) {}
+  WaitingCall(const WaitingCall&) = delete;
+  WaitingCall& operator=(const WaitingCall&) = delete;
+  ~WaitingCall() {
+    if (call == nullptr) return;
+    detail::ErrorInfo error;
+    error.code = Errc::actor_died;
+    error.message =
+        "the actor's last handle went while it still waited to be placed, so this call never ran: keep the "
+        "handle until its results are there";
+    detail::fail_invocation(call, std::move(error));
+    call->release();
+  }
+  detail::CallBase* take() { return std::exchange(call, nullptr); }
+  detail::CallBase* call;
+};
+
 }  // namespace
 
 Actors::~Actors() {
@@ -327,8 +346,9 @@ void Actors::call(ActorCell* actor, detail::CallBase* call, std::span<const Cell
 
 void Actors::route(ActorCell* actor, detail::CallBase* call, detail::Value args, std::uint32_t deps) {
   if (!actor->ready()) {
-    actor->waiting.push_back([this, actor, call, args = std::move(args), deps](LocalActor* local) mutable {
-      send_or_deliver(actor, local, call, std::move(args), deps);
+    auto held = std::make_shared<WaitingCall>(call);
+    actor->waiting.emplace_back([this, actor, held, args = std::move(args), deps](LocalActor* local) mutable {
+      send_or_deliver(actor, local, held->take(), std::move(args), deps);
     });
     if (actor->entry() != nullptr && actor->waiting.size() == 1) {
       refs_.when_located(actor, [this, keep = refs_.handle(*actor->entry())] {

@@ -61,7 +61,18 @@ void Cell::free_forms() noexcept {
   form_ = CellForm::none;
 }
 
+void Cell::drop_waiters() noexcept {
+  auto* waiter = reinterpret_cast<Waiter*>(state_.exchange(kReady, std::memory_order_acquire));
+  while (waiter != nullptr) {
+    auto* next = waiter->next;
+    if (waiter->drop != nullptr) waiter->drop(waiter);
+    waiter = next;
+  }
+}
+
 void Cell::destroy() noexcept {
+  // acquire: pairs with add_waiter(); release() ordered the last of them before this.
+  if (state_.load(std::memory_order_acquire) != kReady) drop_waiters();
   free_forms();
   ops_->destroy(this);
 }

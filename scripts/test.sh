@@ -29,23 +29,30 @@ run_part() {
   return "$status"
 }
 
-# What is known to be clean under each sanitizer, by target and test name (of tests with several ranks: two, in both ways);
-# sim_programs_0 is a run of trireme_sim_tests. Not yet in: ranks of a runtime under address, tests of core under thread
-# (fibers of a whole runtime crash ThreadSanitizer at its end).
-asan_tests=(core_actor_end core_actors core_async core_codec core_runtime core_tasks core_values core_waiting
+# What runs again under sanitizers: targets to build, whose tests of one process or of two ranks (in both ways) run, and
+# further tests of theirs. sim_programs_0 is a run of trireme_sim_tests.
+asan_targets=(core_actor_end core_actors core_async core_codec core_runtime core_tasks core_unplaceable core_values core_waiting
   scheduler_deque scheduler_fiber scheduler_executor scheduler_progress scheduler_steal
   transport_conformance_sim transport_conformance_shm transport_conformance_ucx ucx_death_test fuzz_router objstore_store
-  trireme_sim_tests ml_fold ml_collective ml_collective_death ml_data_parallel)
-tsan_tests=(scheduler_deque scheduler_fiber scheduler_executor scheduler_progress transport_conformance_shm objstore_store
-  ml_fold ml_collective_death)
+  trireme_sim_tests ml_fold ml_collective ml_collective_death ml_data_parallel ml_runtime_group
+  ranks_core ranks_faults bootstrap_pmix_test)
+asan_more=(sim_programs_0 'ranks_core\.(r4\.ucx|r3\.local)' 'ranks_faults\.serving\.(shm|ucx)')
+tsan_targets=(scheduler_deque scheduler_fiber scheduler_executor scheduler_progress transport_conformance_shm objstore_store
+  core_tasks core_actors core_waiting core_async ranks_core ml_fold ml_collective_death)
+
+# tests_of <target ...> [more ...]: a pattern for ctest.
+tests_of() {
+  local IFS='|'
+  echo "^($*)([.]r2[.](shm|ucx))?$"
+}
 
 failed=()
 for part in "${parts[@]}"; do
   echo "=== $part"
   case $part in
     dev) run_part dev dev all -LE slurm ;;
-    asan) run_part asan asan "${asan_tests[*]}" -R "^($(IFS='|'; echo "${asan_tests[*]}")|sim_programs_0)([.]r2[.](shm|ucx))?$" ;;
-    tsan) run_part tsan tsan "${tsan_tests[*]}" -R "^($(IFS='|'; echo "${tsan_tests[*]}"))$" ;;
+    asan) run_part asan asan "${asan_targets[*]}" -R "$(tests_of "${asan_targets[@]}" "${asan_more[@]}")" ;;
+    tsan) run_part tsan tsan "${tsan_targets[*]}" -R "$(tests_of "${tsan_targets[@]}")" ;;
     slurm) run_part slurm dev tests_slurm -L slurm ;;
     *) echo "test.sh: no part named $part; there are: dev asan tsan slurm" >&2; exit 2 ;;
   esac || failed+=("$part")

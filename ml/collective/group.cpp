@@ -22,6 +22,20 @@ class Meeting {
     const trireme::detail::CellRef all = enter(round, rank, size, std::move(blob));
     co_return co_await Ref<Blobs>(all);
   }
+  /// Ends every exchange that waits: an actor that is killed is kept by its calls until they end.
+  void dissolve(const std::string& why) {
+    std::map<std::uint32_t, Round> rounds;
+    {
+      const std::lock_guard lock(mutex_);
+      rounds.swap(rounds_);
+    }
+    for (auto& [number, round] : rounds) {
+      trireme::detail::ErrorInfo error;
+      error.code = Errc::timeout;
+      error.message = why;
+      round.all->complete_error(std::move(error));
+    }
+  }
 
  private:
   struct Round {
@@ -67,6 +81,17 @@ Actor<Meeting> meeting_called(const std::string& name, std::uint32_t size) {
   }
 }
 
+void dissolve(const Actor<Meeting>& meeting, std::uint32_t rank) {
+  constexpr auto kPatience = std::chrono::seconds(10);  // the actor's rank may be about to be declared dead
+  try {
+    get(meeting.call<&Meeting::dissolve>("member " + std::to_string(rank) + " waited for the others in vain"),
+        kPatience);
+  } catch (const Exception&) {
+    // It is gone already: another member was faster, or its rank died.
+  }
+  meeting.kill();
+}
+
 }  // namespace detail
 
 using detail::Blob;
@@ -81,7 +106,7 @@ Exchange runtime_exchange(const std::string& name, std::uint32_t rank, std::uint
       return get(meeting->template call<&Meeting::exchange>(round++, rank, size, Blob(mine.begin(), mine.end())),
                  std::chrono::nanoseconds(timeout_ns));
     } catch (const TimeoutError& error) {
-      meeting->kill();  // so that a later attempt begins anew
+      dissolve(*meeting, rank);  // so that a later attempt begins anew
       return make_error(Errc::timeout, "not all members came: " + error.message());
     } catch (const Exception& error) {
       return make_error(error.code(), error.what());

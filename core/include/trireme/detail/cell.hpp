@@ -23,6 +23,8 @@ struct Entry;  // identity and bookkeeping of a cell that other ranks know; priv
 struct Waiter {
   Waiter* next = nullptr;
   void (*fire)(Waiter*) = nullptr;
+  /// In place of fire when the cell goes without becoming ready. None: the waiter keeps the cell, so that cannot be.
+  void (*drop)(Waiter*) = nullptr;
 };
 
 /// Bytes in an arena (this rank's, or a same-node rank's mapped one) that stay put while `data` is held.
@@ -123,6 +125,7 @@ class Cell {
   static constexpr std::uintptr_t kReady = 1;
   void publish();
   void unreferenced();
+  void drop_waiters() noexcept;
 
   std::atomic<std::uint32_t> refs_;
   const CellKind kind_;
