@@ -31,7 +31,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--mnist", metavar="FOLDER", help="MNIST's four files instead of scikit-learn's digits")
     parser.add_argument("--hdf5", metavar="FILE", help="data sets 'image' (rows x pixels, 0 to 1) and 'label' instead")
     parser.add_argument("--output", metavar="FOLDER", default=os.path.join(tempfile.gettempdir(), "trireme_digits"))
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=1, help="of the data's split, the configurations and the trainings")
     parser.add_argument("--no-death", action="store_true", help="kill no worker")
     parser.add_argument("--need", type=float, default=0.97, help="fail when no trial gets above this test accuracy")
     return parser.parse_args()
@@ -82,6 +82,7 @@ def search(options: argparse.Namespace, split: datasets.Split, folder: str) -> t
             metric="accuracy",
             mode="max",
             num_samples=options.trials,
+            search_alg=tune.search.BasicVariantGenerator(random_state=options.seed),
             scheduler=tune.schedulers.ASHAScheduler(
                 time_attr="epoch", max_t=options.epochs, grace_period=2, reduction_factor=2
             ),
