@@ -32,6 +32,7 @@ struct WorkerCore : Core {
   Records* records = nullptr;
   py::object records_of;                  ///< what holds them
   std::uint32_t kind = 0;                 ///< in the records: of tasks or of an actor's calls
+  unsigned taken = 0;                     ///< since the lock was given up last
   std::atomic<std::uint64_t> running{0};  ///< token of what the main thread runs
 };
 

@@ -509,19 +509,32 @@ std::optional<WorkItem> WorkerApi::next(const Check& interrupted) {
     link_.send(hello.frame());
   }
   while (const auto message = link_.next_work(interrupted)) {
-    Reader in(*message);
-    if (in.get<Frame>() == Frame::cancel) {
-      WorkItem item;
-      item.kind = WorkItem::Kind::cancel;
-      item.token = in.get<std::uint64_t>();
-      if (!in.done()) WorkerLink::broken("cancel");
-      return item;
-    }
-    std::int32_t slot = -1;
-    auto item = read_work(message, in, slot);
-    // What is not run gives back what it holds.
-    if (claim(slot)) return item;
+    if (auto item = take(message)) return item;
   }
+  return std::nullopt;
+}
+
+std::optional<WorkItem> WorkerApi::try_next() {
+  if (!greeted_) return std::nullopt;
+  while (const auto message = link_.try_next_work()) {
+    if (auto item = take(message)) return item;
+  }
+  return std::nullopt;
+}
+
+std::optional<WorkItem> WorkerApi::take(const Message& message) {
+  Reader in(*message);
+  if (in.get<Frame>() == Frame::cancel) {
+    WorkItem item;
+    item.kind = WorkItem::Kind::cancel;
+    item.token = in.get<std::uint64_t>();
+    if (!in.done()) WorkerLink::broken("cancel");
+    return item;
+  }
+  std::int32_t slot = -1;
+  auto item = read_work(message, in, slot);
+  // What is not run gives back what it holds.
+  if (claim(slot)) return item;
   return std::nullopt;
 }
 

@@ -44,6 +44,8 @@ class WorkerApi final : public Api {
   const std::string& env() const { return command_.env; }
   /// Nothing: end this process. The first call tells the rank that this process is ready.
   std::optional<WorkItem> next(const Check& interrupted);
+  /// The same when it has come already, without waiting; nothing otherwise.
+  std::optional<WorkItem> try_next();
   void finish(std::uint64_t token, std::span<const ValueSource> results);
   void fail(std::uint64_t token, std::string_view message, std::string_view type, BytesView payload);
   /// Blocks while the consumer has too much unread.
@@ -103,6 +105,8 @@ class WorkerApi final : public Api {
   Message await_or_tell(std::uint64_t request, Nanos deadline, Frame then, const Check& interrupted);
   void give_up(std::uint64_t request);
   WorkItem read_work(const Message& message, Reader& in, std::int32_t& slot);
+  /// Nothing when the rank took it back.
+  std::optional<WorkItem> take(const Message& message);
   bool claim(std::int32_t slot);
 
   const WorkerCommand command_;

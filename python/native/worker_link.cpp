@@ -370,6 +370,20 @@ Message WorkerLink::next_work(const Api::Check& interrupted) {
   return message;
 }
 
+Message WorkerLink::try_next_work() {
+  const Lock lock(mutex_);
+  // Whoever reads now brings what comes.
+  while (work_.empty() && !reading_) {
+    const auto frame = end_.receive();
+    if (frame.empty()) break;
+    dispatch(frame);
+  }
+  if (work_.empty()) return nullptr;
+  auto message = std::move(work_.front());
+  work_.pop_front();
+  return message;
+}
+
 std::vector<std::uint64_t> WorkerLink::next_events(const Api::Check& interrupted) {
   Lock lock(mutex_);
   wait(lock, &events_, kForever, interrupted, [this] { return !events_.empty() || leaving_; });

@@ -77,6 +77,8 @@ class WorkerLink {
 
   /// The next `work` or `cancel` frame; null when the process is to end.
   Message next_work(const Api::Check& interrupted);
+  /// The same when it has come already; else null.
+  Message try_next_work();
   /// Tokens of watched references that became ready; empty when the process is to end.
   std::vector<std::uint64_t> next_events(const Api::Check& interrupted);
 
