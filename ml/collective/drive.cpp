@@ -20,6 +20,7 @@ namespace trireme::ml::detail {
 namespace {
 
 constexpr Nanos kSpreadGrace = kSecond;     // to tell other nodes that the group broke
+constexpr int kLooks = 200;                 // without a pause, while the others may be about to arrive
 constexpr int kYields = 8;                  // before sleeping, where members share cores
 constexpr std::uint32_t kPart = 1U << 29U;  // keeps the steps of an operation's parts apart
 
@@ -147,7 +148,7 @@ void Engine::finish(const PendingPtr& pending) {
 }
 
 /// Small operations of one node, without the cost of a submission. False: not of that sort, nothing was done.
-bool Engine::run_directly(const Operation& operation, Nanos deadline) {
+bool Engine::run_directly(const Operation& operation) {
   if (!fabric_.one_node()) return false;
   const std::size_t bytes = operation.count * bytes_of(operation.type);
   const bool reduces = operation.kind == Kind::all_reduce;
@@ -156,13 +157,15 @@ bool Engine::run_directly(const Operation& operation, Nanos deadline) {
   fabric_.signature = signature_of(operation);
   direct_publish(fabric_, operation.in, reduces ? bytes : 0);
   bool there = fabric_.arrived();
+  for (int look = 0; !there && look < kLooks; ++look) there = fabric_.arrived();
+  fabric_.announce();
   for (int spin = 0; !there && spin < spins_; ++spin) {
     pause();
     there = fabric_.arrived();
   }
   if (!there) {
     direct_ = true;
-    direct_deadline_ = deadline;
+    direct_deadline_ = deadline_from_now();
     drive([&] { return fabric_.arrived() || failed_.load(std::memory_order_relaxed); });
     direct_ = false;
     if (failed_.load(std::memory_order_relaxed)) return true;
@@ -268,6 +271,7 @@ void Engine::sleep(Condition reached) {
   // Announce, then look once more: partner of Segment::wake() behind whatever brings news.
   bell.sleeping.store(fabric_.net ? Bell::on_pipe : Bell::on_futex, std::memory_order_seq_cst);
   sleepers.fetch_add(1, std::memory_order_seq_cst);
+  std::atomic_thread_fence(std::memory_order_seq_cst);  // partner of Fabric::announce()
   const std::uint32_t rings = bell.rings.load(std::memory_order_seq_cst);
   const bool quiet = !reached() && !step();
   if (quiet) look_for_trouble();

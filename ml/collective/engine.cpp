@@ -14,11 +14,6 @@ namespace {
 constexpr Nanos kLeaveGrace = 2 * kSecond;
 constexpr int kSpins = 10'000;  // a quarter of a millisecond without news
 
-int cores() {
-  cpu_set_t set;
-  return ::sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-}
-
 bool is_message(Kind kind) { return kind == Kind::send || kind == Kind::recv; }
 
 }  // namespace
@@ -54,7 +49,7 @@ std::shared_ptr<Engine> Engine::create(std::uint32_t rank, std::uint32_t size, c
     };
     fabric.net->on_broken = [self](Breakage breakage) { self->fabric_.segment->raise(breakage); };
   }
-  engine->spins_ = static_cast<int>(fabric.locals) <= cores() ? kSpins : 0;
+  engine->spins_ = fabric.locals <= fabric.cores ? kSpins : 0;
   for (const std::uint32_t member : fabric.nodes[fabric.node]) {
     if (member == rank || fabric.places[member].pid == fabric.places[rank].pid) continue;
     if (auto watched = watch_process(fabric.places[member].pid, engine, member); !watched.ok())
@@ -97,11 +92,15 @@ void Engine::stop_driving() {
 
 void Engine::kick() const { fabric_.segment->wake(fabric_.local); }
 
+Nanos Engine::deadline_from_now() const {
+  const Nanos now = SystemClock::read();
+  return options_.timeout_ns > kForever - now ? kForever : now + options_.timeout_ns;
+}
+
 PendingPtr Engine::submit(const Operation& operation) {
   auto pending = std::make_shared<Pending>();
   pending->operation = operation;
-  const Nanos now = SystemClock::read();
-  pending->deadline = options_.timeout_ns > kForever - now ? kForever : now + options_.timeout_ns;
+  pending->deadline = deadline_from_now();
   {
     const std::lock_guard lock(mutex_);
     if (!failure_ && !closing_) {
@@ -116,11 +115,9 @@ PendingPtr Engine::submit(const Operation& operation) {
 
 void Engine::run(const Operation& operation) {
   check(operation);
-  const Nanos now = SystemClock::read();
-  const Nanos deadline = options_.timeout_ns > kForever - now ? kForever : now + options_.timeout_ns;
   if (try_drive()) {
     if (unfinished_.load(std::memory_order_seq_cst) == 0 && !failed_.load(std::memory_order_acquire) &&
-        run_directly(operation, deadline)) {
+        run_directly(operation)) {
       stop_driving();
       if (failed_.load(std::memory_order_acquire)) refuse();
       return;

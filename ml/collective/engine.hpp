@@ -75,13 +75,14 @@ class Engine final : public DeathListener, public std::enable_shared_from_this<E
   void post(const PendingPtr& pending);
   Task algorithm(Operation operation);
   Task across_nodes(Operation operation);
-  bool run_directly(const Operation& operation, Nanos deadline);
+  bool run_directly(const Operation& operation);
   void sleep(Condition reached);
   void finish(const PendingPtr& pending);
   void look_for_trouble();
   void fail(Breakage breakage);
   std::string explain(Breakage breakage) const;
   Nanos next_deadline() const;
+  Nanos deadline_from_now() const;
 
   const CommunicatorOptions options_;
   Fabric fabric_;

@@ -33,6 +33,7 @@ class Fabric {
   std::uint32_t node = 0;
   std::uint32_t local = 0;
   std::uint32_t locals = 1;
+  std::uint32_t cores = 1;  ///< that the members of the node may run on
 
   transport::Fd bell_read, bell_write;  ///< this member's doorbell, where the group spans nodes
   std::unique_ptr<Segment> segment;
@@ -72,11 +73,20 @@ class Fabric {
 
   /// Publishes what this member has written for the next phase.
   void publish() {
+    publish_quietly();
+    announce();
+  }
+  /// The two halves of that, for who looks for the others in between: a fence waits until the line has come from the
+  /// others' caches, and their lines can come meanwhile. announce() must follow before the driver does anything else.
+  void publish_quietly() {
     PhaseLine& line = segment->line(++phase, local);
     line.signature = signature;
-    line.phase.store(phase, std::memory_order_seq_cst);  // pairs with arrived(), and with sleepers()
-    segment->wake_all();
+    line.phase.store(phase, std::memory_order_release);  // pairs with arrived()
     awaited = 0;
+  }
+  void announce() const {
+    std::atomic_thread_fence(std::memory_order_seq_cst);  // between the phase and sleepers(): see Engine::sleep()
+    segment->wake_all();
   }
   /// True once every member of the node has published this phase. Whoever disagrees breaks the group.
   bool arrived() {

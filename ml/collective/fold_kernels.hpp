@@ -14,7 +14,7 @@ namespace {
 using trireme::ml::DType;
 using trireme::ml::ReduceOp;
 
-constexpr std::size_t kBlock = 512;  // elements combined at a time: 4 KiB at most, stays in the first-level cache
+constexpr std::size_t kBlock = 256;  // elements combined at a time: 2 KiB at most, see copy_bytes() in node_ops.cpp
 
 struct Half {
   std::uint16_t bits;

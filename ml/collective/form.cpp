@@ -1,8 +1,11 @@
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sched.h>
 #include <unistd.h>
 
+#include <array>
 #include <bit>
+#include <cstring>
 #include <map>
 #include <random>
 
@@ -12,7 +15,9 @@
 namespace trireme::ml {
 namespace {
 
-constexpr std::uint32_t kProtocol = 1;  // of the three rounds and the segment
+constexpr std::uint32_t kProtocol = 2;  // of the three rounds and the segment
+
+using Cores = std::array<std::uint64_t, 16>;  // a bit each
 
 struct Offer {
   std::int32_t segment_fd = -1;
@@ -20,6 +25,16 @@ struct Offer {
   std::int32_t bell_fd = -1;
   Bytes address;
 };
+
+/// The cores that this process may run on; all, where there are more than the mask holds.
+Cores usable_cores() {
+  cpu_set_t set;
+  Cores cores;
+  cores.fill(~std::uint64_t{0});
+  static_assert(sizeof set == sizeof cores);
+  if (::sched_getaffinity(0, sizeof set, &set) == 0) std::memcpy(cores.data(), &set, sizeof set);
+  return cores;
+}
 
 Bytes hello(const Fabric& fabric, const transport::Member& self, const CommunicatorOptions& options) {
   Bytes out;
@@ -32,12 +47,14 @@ Bytes hello(const Fabric& fabric, const transport::Member& self, const Communica
   writer.text(self.node_id);
   writer.text(self.host);
   writer.put(self.pid);
+  for (const auto word : usable_cores()) writer.put(word);
   return out;
 }
 
 Status read_hellos(Fabric& fabric, const std::vector<Bytes>& hellos, const CommunicatorOptions& options) {
   std::map<std::string, std::uint32_t> known;
   fabric.places.resize(fabric.size);
+  std::vector<Cores> cores(fabric.size);
   for (std::uint32_t member = 0; member < fabric.size; ++member) {
     Reader reader(hellos[member]);
     const auto protocol = reader.get<std::uint32_t>();
@@ -49,6 +66,7 @@ Status read_hellos(Fabric& fabric, const std::vector<Bytes>& hellos, const Commu
     Place& place = fabric.places[member];
     place.host = reader.text();
     place.pid = reader.get<std::int32_t>();
+    for (auto& word : cores[member]) word = reader.get<std::uint64_t>();
     if (!reader.done() || protocol != kProtocol)
       return make_error(Errc::build_mismatch, fmt::format("member {} runs another version of Trireme", member));
     if (rank != member || size != fabric.size || name != options.name || fixed != options.fixed_order)
@@ -66,6 +84,12 @@ Status read_hellos(Fabric& fabric, const std::vector<Bytes>& hellos, const Commu
   fabric.node = fabric.places[fabric.rank].node;
   fabric.local = fabric.places[fabric.rank].local;
   fabric.locals = static_cast<std::uint32_t>(fabric.nodes[fabric.node].size());
+  // A launcher binds each member to cores of its own: only together they tell how many there are.
+  Cores together{};
+  for (const auto member : fabric.nodes[fabric.node])
+    for (std::size_t i = 0; i < together.size(); ++i) together[i] |= cores[member][i];
+  fabric.cores = 0;
+  for (const auto word : together) fabric.cores += static_cast<std::uint32_t>(std::popcount(word));
   return {};
 }
 

@@ -11,7 +11,7 @@ inline constexpr std::uint32_t kEverybody = UINT32_MAX;
 
 /// What is small enough to be read by every member from every member in one phase.
 bool is_direct(const Fabric& fabric, std::size_t bytes);
-/// The two halves of that: write and publish; combine once arrived() is true.
+/// The two halves of that: write and publish, to be followed by Fabric::announce(); combine once arrived() is true.
 void direct_publish(Fabric& fabric, const void* in, std::size_t bytes);
 void direct_fold(Fabric& fabric, void* out, std::size_t count, DType type, ReduceOp op, unsigned mean_of);
 

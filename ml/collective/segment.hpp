@@ -32,8 +32,8 @@ inline constexpr std::size_t kRingBytes = 256U << 10U;  ///< messages of one mem
 /// A member's contribution to one phase. Two lines alternate: a member that writes for phase p + 2 has seen everybody
 /// in p + 1, so everybody is done with p.
 struct alignas(64) PhaseLine {
-  /// The phase that the rest of the line, the slot and the staging buffers belong to. Stored sequentially consistent
-  /// by the member after it has written them; acquired by the others.
+  /// The phase that the rest of the line, the slot and the staging buffers belong to. Released by the member after it
+  /// has written them, acquired by the others; Fabric::announce() follows.
   std::atomic<std::uint64_t> phase;
   std::uint64_t signature;  ///< of the operation, to notice members that disagree
   std::byte data[kInlineBytes];
