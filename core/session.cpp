@@ -35,6 +35,9 @@ Status Session::join(transport::Bootstrap& bootstrap, const RuntimeOptions& opti
   const auto self = bootstrap.rank();
   const auto size = bootstrap.size();
   set_log_rank(self);
+  // Before the first exchange, which fails when the launcher is gone already.
+  if (const auto launcher = bootstrap.name() == "pmix" ? find_launcher() : std::nullopt)
+    launcher_ = std::make_unique<LauncherWatch>(*launcher);
 
   // First round: who is where, so that the arena and the transports fit.
   auto me = transport::local_member();

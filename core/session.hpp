@@ -5,6 +5,7 @@
 
 #include "core/current.hpp"
 #include "core/fetcher.hpp"
+#include "core/launcher_watch.hpp"
 #include "core/rank_core.hpp"
 #include "core/thread_host.hpp"
 #include "objstore/arena.hpp"
@@ -53,6 +54,7 @@ class Session {
   void leave();
   Topology describe();
 
+  std::unique_ptr<LauncherWatch> launcher_;  ///< first, so that it watches to the very end
   std::vector<transport::Member> members_;
   scheduler::Topology whole_, mine_;
   std::vector<scheduler::Place> places_;

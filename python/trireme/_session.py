@@ -2,8 +2,8 @@
 where its processes leave what the tools read.
 
 One folder per rank, made before the template process starts, so that every worker knows it from `TRIREME_SESSION_DIR`.
-Nothing but this user can enter it (mode 0700). It goes with the rank; what a killed rank leaves is removed by the next
-one of the same user on that node.
+Nothing but this user can enter it (mode 0700). It goes with the rank: the template process
+removes it when the rank was killed, and the next rank of the same user on that node when both were.
 """
 
 from __future__ import annotations

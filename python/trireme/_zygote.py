@@ -1,7 +1,8 @@
 """The template process: imports once, forks workers, tells the rank when they end.
 
 It is started before the rank initialises MPI, UCX or CUDA and has one thread, so every fork is safe, cheap (its pages are
-shared with all workers) and quick. It ends with its rank: its socket then reads end of file, and its workers are killed.
+shared with all workers) and quick. It ends with its rank: its socket then reads end of file, its workers are killed, and
+the session's folder goes.
 
 The protocol stands at the end of `_native.pyi`.
 """
@@ -139,7 +140,20 @@ class _Zygote:
                 break
         for pid in self.workers:
             os.kill(pid, signal.SIGKILL)
+        self._remove_session()
         os._exit(0)
+
+    def _remove_session(self) -> None:
+        # A rank that ends as it should waits for this process and then does that itself; one that was killed cannot.
+        from trireme import _session
+
+        try:
+            while True:
+                os.waitpid(-1, 0)
+        except ChildProcessError:
+            pass  # nobody writes there any more
+        if folder := os.environ.get(_session.VARIABLE):
+            _session.remove(_session.Path(folder))
 
     def _receive(self) -> bool:
         try:

@@ -139,6 +139,60 @@ def test_a_killed_driver_takes_its_workers_along(script, tmp_path):
     eventually(lambda: not os.path.exists(f"/proc/{worker}"))
 
 
+def alive(pid):
+    """Whether it runs: who has ended and is not waited for does not."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+@needs_mpirun
+@pytest.mark.parametrize(
+    ("ending", "between"),
+    [
+        (signal.SIGINT, []),  # Ctrl-C at the terminal
+        (signal.SIGTERM, []),
+        # Nobody tells the ranks, neither those that mpirun started itself nor those behind a shell.
+        (signal.SIGKILL, []),
+        (signal.SIGKILL, ["sh", "-c", '"$@"; exit $?', "sh"]),
+    ],
+)
+def test_the_job_ends_with_its_mpirun(script, tmp_path, ending, between):
+    path = script("""
+        import os, pathlib, sys, time, trireme
+        @trireme.remote
+        def sleeps(here):
+            pathlib.Path(here, f"worker-{trireme.get_runtime_context().get_rank()}-{os.getpid()}").touch()
+            time.sleep(300)
+        trireme.init()
+        everywhere = [trireme.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+                      for node in trireme.nodes()]
+        trireme.get([sleeps.options(scheduling_strategy=where).remote(sys.argv[1]) for where in everywhere])
+    """)
+    workers, sessions = tmp_path / "workers", tmp_path / "sessions"
+    workers.mkdir()
+    sessions.mkdir()
+    command = [*MPIRUN, *between, "env", f"TMPDIR={sessions}", sys.executable, "-m", "trireme", "run", path, str(workers)]
+    environment = {**os.environ, "TRIREME_THREADS": "2", "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    with open(tmp_path / "output", "w") as output:
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True)
+    try:
+        eventually(lambda: len(list(workers.iterdir())) == 3 or process.poll() is not None, LIMIT_S)
+        assert process.poll() is None, (tmp_path / "output").read_text()
+        ranks = [int(folder.name.partition("-")[0]) for folder in sessions.glob("trireme-*/*-*")]
+        pids = [*ranks, *(int(file.name.rpartition("-")[2]) for file in workers.iterdir())]
+        assert len(ranks) == 3
+        assert all(map(alive, pids))
+    finally:
+        process.send_signal(ending)
+        process.wait(LIMIT_S)
+    eventually(lambda: not any(map(alive, pids)))
+    eventually(lambda: not list(sessions.glob("trireme-*/*")))
+    assert process.returncode != 0
+
+
 def test_output_of_workers_is_shown_with_who_wrote_it(script):
     done = run(
         sys.executable,
