@@ -5,6 +5,10 @@ endfunction()
 
 file(REMOVE_RECURSE "${WORK_DIR}")
 step(${CMAKE_COMMAND} --install "${BUILD_DIR}" --prefix "${WORK_DIR}/prefix")
+# What a wheel holds is a component of its own.
+if(EXISTS "${WORK_DIR}/prefix/trireme")
+  message(FATAL_ERROR "an installation of the C++ library put the Python package's files into ${WORK_DIR}/prefix/trireme")
+endif()
 step(${CMAKE_COMMAND} -S "${SOURCE_DIR}" -B "${WORK_DIR}/build" -G "${GENERATOR}"
   "-DCMAKE_PREFIX_PATH=${WORK_DIR}/prefix"
   "-DCMAKE_CXX_COMPILER=${CXX_COMPILER}"
