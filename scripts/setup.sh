@@ -16,7 +16,7 @@ packages=(
   python3-dev python3-venv pybind11-dev python3-numpy python3-cloudpickle
   # What the Python tests use beyond what the package needs.
   python3-pytest python3-pytest-asyncio python3-torch python3-sklearn python3-joblib python3-tqdm python3-h5py
-  python3-pandas python3-optuna python3-matplotlib
+  python3-pandas python3-optuna python3-matplotlib python3-ipykernel
 )
 if [[ ${1:-} == bench ]]; then
   packages+=(libtbb-dev libcaf-dev libstarpu-dev valgrind strace)
