@@ -43,13 +43,32 @@ void Cell::publish() {
   release();
 }
 
+bool Cell::take() {
+  auto before = Completer::nobody;
+  // relaxed: only one may write; publish() orders what it writes.
+  if (completer_.compare_exchange_strong(before, Completer::maker, std::memory_order_relaxed)) return true;
+  TRIREME_CHECK(before == Completer::cancel, "a cell was completed twice");
+  return false;
+}
+
+bool Cell::cancel(ErrorInfo error) {
+  auto before = Completer::nobody;
+  if (!completer_.compare_exchange_strong(before, Completer::cancel, std::memory_order_relaxed)) return false;
+  error_ = new ErrorInfo(std::move(error));
+  form_ = CellForm::error;
+  publish();
+  return true;
+}
+
 void Cell::complete(Value value) {
+  if (!take()) return;
   value_ = new Value(std::move(value));
   form_ = CellForm::encoded;
   publish();
 }
 
 void Cell::complete_error(ErrorInfo error) {
+  if (!take()) return;
   error_ = new ErrorInfo(std::move(error));
   form_ = CellForm::error;
   publish();

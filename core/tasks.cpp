@@ -463,6 +463,12 @@ void Tasks::complete(Pending& found, Outcome outcome) {
   }
 }
 
+void Tasks::free_there(Rank holder, ObjectId result) {
+  auto out = context_.begin(MessageType::free_result);
+  out.id(result);
+  context_.send(holder);
+}
+
 void Tasks::on_done(Rank from, Reader& in) {
   const auto id = in.id();
   const auto attempt = in.varint();
@@ -482,10 +488,7 @@ void Tasks::on_done(Rank from, Reader& in) {
       (failed == 0 && values.size() != at->second.results.size())) {
     // Nobody waits for it any more: what is held there goes.
     for (std::size_t i = 0; i < values.size(); ++i) {
-      if (!values[i].location) continue;
-      auto out = context_.begin(MessageType::free_result);
-      out.id({id.owner, id.index + i});
-      context_.send(from);
+      if (values[i].location) free_there(from, {id.owner, id.index + i});
     }
     return;
   }
@@ -494,7 +497,10 @@ void Tasks::on_done(Rank from, Reader& in) {
   pending_.erase(at);
   for (std::size_t i = 0; i < values.size(); ++i) {
     auto& incoming = values[i];
-    if (incoming.location) {
+    if (incoming.location && pending.results[i]->ready()) {
+      // Cancelled meanwhile.
+      free_there(from, {id.owner, id.index + i});
+    } else if (incoming.location) {
       refs_.complete_located(pending.results[i].get(), *incoming.location, {id.owner, id.index + i},
                              std::move(incoming.value.refs));
     } else {

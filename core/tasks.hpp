@@ -121,6 +121,8 @@ class Tasks {
   void run_foreign(TaskSpec spec, scheduler::HolderId holder);
   void send_outcome(Rank to, ObjectId id, std::uint32_t attempt, Outcome outcome);
   void complete(Pending& pending, Outcome outcome);
+  /// Nobody waits for a result that `holder` keeps.
+  void free_there(Rank holder, ObjectId result);
   void retry(std::uint64_t index, Rank dead);
   void fail_task(detail::TaskBase* task, detail::ErrorInfo error);
 

@@ -118,6 +118,13 @@ Block<Base>::Block(CallText t, std::vector<CellRef> r) : Base(&kCellOps, &kOps, 
 template <class Base>
 void Block<Base>::invoke(Invocation* base, void* object) {
   auto* self = static_cast<Block*>(base);
+  const auto* elements = self->extra != nullptr && !self->extra->elements.empty() ? &self->extra->elements : nullptr;
+  if (self->ready() || (elements != nullptr && elements->back()->ready())) {
+    // Cancelled while it waited: only what it holds has to go.
+    detail::ErrorInfo error;
+    error.code = Errc::cancelled;
+    return self->ready() ? drop_args(self) : python::fail(self, std::move(error));
+  }
   if (the_runner == nullptr) return python::fail(self, no_runner());
   if constexpr (std::is_same_v<Base, TaskBase>) {
     self->holder = core::running_holder();

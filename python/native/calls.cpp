@@ -16,10 +16,15 @@ namespace {
 
 std::atomic<Pool*> pool_of_process{nullptr};
 
-/// Keys of calls that give several values, by the cells of these.
+/// Calls that give several values, by the cells of these, until the last of them is there. Their call, or what is
+/// pending for it, keeps them until then.
 struct ElementKeys {
+  struct Call {
+    std::uint64_t key = 0;
+    std::vector<detail::Cell*> results;
+  };
   std::mutex mutex;
-  std::unordered_map<const detail::Cell*, std::uint64_t> keys;
+  std::unordered_map<const detail::Cell*, std::shared_ptr<const Call>> calls;
   static ElementKeys& instance() {
     static ElementKeys table;
     return table;
@@ -119,8 +124,9 @@ std::vector<std::byte> exported_here(std::string key) {
   throw Exception(std::move(error));
 }
 
-void cancel_here(std::uint64_t key, bool force, bool recursive) {
-  if (auto* pool = the_pool()) pool->cancel(key, force, recursive);
+bool cancel_here(std::uint64_t key, bool force, bool recursive) {
+  auto* pool = the_pool();
+  return pool != nullptr && pool->cancel(key, force, recursive);
 }
 
 void restart_here(Ref<detail::Nothing> actor) {
@@ -161,13 +167,36 @@ Ref<std::vector<std::byte>> fetch_export(Rank rank, const std::string& key) {
   return submit_with<&exported_here>(pinned_to(rank), key);
 }
 
-void cancel_everywhere(Pool& pool, std::uint64_t key, bool force, bool recursive) {
+void cancel_everywhere(Pool& pool, std::uint64_t key, bool force, bool recursive,
+                       std::function<void(bool found)> then) {
   if (key == 0) return;
-  pool.cancel(key, force, recursive);
+  struct Round {
+    std::function<void(bool)> then;
+    std::atomic<std::size_t> left{1};
+    std::atomic<bool> found{false};
+    void heard() {
+      // acq_rel: the last sees what the others found.
+      if (left.fetch_sub(1, std::memory_order_acq_rel) == 1 && then) then(found);
+    }
+  };
+  const auto round = std::make_shared<Round>();
+  round->then = std::move(then);
+  round->found = pool.cancel(key, force, recursive);
   const auto& context = core::current().context();
   for (Rank rank = 0; rank < context.size; ++rank) {
-    if (rank != context.self && context.alive(rank)) submit_with<&cancel_here>(pinned_to(rank), key, force, recursive);
+    if (rank == context.self || !context.alive(rank)) continue;
+    const auto answer = submit_with<&cancel_here>(pinned_to(rank), key, force, recursive);
+    round->left.fetch_add(1, std::memory_order_relaxed);
+    when_ready(answer.cell(), [round, answer] {
+      try {
+        if (trireme::get(answer)) round->found = true;
+      } catch (const Exception&) {
+        // The rank died, and what it had is not with it any more.
+      }
+      round->heard();
+    });
   }
+  round->heard();
 }
 
 void restart_everywhere(Pool& pool, const CellRef& actor) {
@@ -201,12 +230,30 @@ void actor_of_key(core::Session& session, std::uint64_t key, std::function<void(
 
 // --- Calls
 
-std::uint64_t key_of_result(detail::Cell* cell) {
-  if (const auto* body = body_of_result(cell)) return body->text.key;
-  auto& table = ElementKeys::instance();
-  const std::lock_guard lock(table.mutex);
-  const auto at = table.keys.find(cell);
-  return at == table.keys.end() ? 0 : at->second;
+void cancel_result(Pool& pool, const CellRef& result, bool force, bool recursive) {
+  if (result->ready()) return;
+  std::uint64_t key = 0;
+  std::vector<CellRef> cells;
+  if (const auto* body = body_of_result(result.get())) {
+    key = body->text.key;
+    cells.push_back(result);
+  } else {
+    auto& table = ElementKeys::instance();
+    const std::lock_guard lock(table.mutex);
+    const auto at = table.calls.find(result.get());
+    if (at == table.calls.end()) return;
+    key = at->second->key;
+    for (auto* cell : at->second->results) cells.push_back(CellRef::share(cell));
+  }
+  cancel_everywhere(pool, key, force, recursive, [cells = std::move(cells)](bool found) {
+    if (found) return;  // where it is, it ends
+    // It waits for arguments or for a rank with room, or is on its way to one that does not run it any more.
+    auto& context = core::current().context();
+    core::post(*context.host, [cells, &context] {
+      const auto error = core::runtime_error(context, Errc::cancelled, "it was cancelled before it began");
+      for (const auto& cell : cells) cell->cancel(error);
+    });
+  });
 }
 
 namespace {
@@ -223,17 +270,19 @@ MadeCall finish_making(detail::Invocation* invocation, const CallText& text, std
   }
   detail::attach_elements(invocation);
   made.results = invocation->extra->elements;
+  auto call = std::make_shared<ElementKeys::Call>();
+  call->key = text.key;
+  for (const auto& element : made.results) call->results.push_back(element.get());
   auto& table = ElementKeys::instance();
   {
     const std::lock_guard lock(table.mutex);
-    for (const auto& element : made.results) table.keys[element.get()] = text.key;
+    for (const auto* cell : call->results) table.calls[cell] = call;
   }
-  std::vector<const detail::Cell*> cells;
-  for (const auto& element : made.results) cells.push_back(element.get());
-  when_ready(own, [cells = std::move(cells)] {
-    auto& keys = ElementKeys::instance();
-    const std::lock_guard lock(keys.mutex);
-    for (const auto* cell : cells) keys.keys.erase(cell);
+  // Not the call's own: when it goes to another rank, that one is gone without being completed.
+  when_ready(made.results.back(), [call] {
+    auto& calls = ElementKeys::instance();
+    const std::lock_guard lock(calls.mutex);
+    for (const auto* cell : call->results) calls.calls.erase(cell);
   });
   return made;
 }

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "core/session.hpp"
@@ -76,7 +77,8 @@ class Pool final : public Runner, public core::SideQueue, public scheduler::Poll
   /// Blocks; empty when the pool is closed.
   std::vector<LogLine> next_logs();
   /// Any thread. What has that key here ends, or will as soon as it comes here.
-  void cancel(std::uint64_t key, bool force, bool recursive);
+  /// False: it is not here. Should it come later, it does not run.
+  bool cancel(std::uint64_t key, bool force, bool recursive);
   /// Any thread: the actor's process is killed, and started again if it may be.
   bool restart_actor(detail::LocalActor* actor);
   /// Where to map the arena of this or another rank of the node; fd -1: it cannot be.
@@ -175,7 +177,8 @@ class Pool final : public Runner, public core::SideQueue, public scheduler::Poll
   double held_cpus_ = 0;                      // of tasks under way that hold resources
   unsigned failed_starts_ = 0;
   std::vector<double> gpu_free_;
-  std::deque<std::uint64_t> cancelled_;  // keys of calls that were not here yet; the oldest are forgotten
+  std::unordered_set<std::uint64_t> cancelled_;  // keys of calls that were not here yet
+  std::deque<std::uint64_t> cancelled_order_;    // the oldest are forgotten
   std::vector<std::function<void()>> after_;
   std::atomic<Nanos> look_again_{kForever};
   Nanos descriptors_seen_ = 0;

@@ -127,12 +127,7 @@ std::size_t Pool::take_exportable(std::size_t count, std::vector<scheduler::Work
   return taken;
 }
 
-bool Pool::was_cancelled(std::uint64_t key) {
-  const auto at = std::find(cancelled_.begin(), cancelled_.end(), key);
-  if (at == cancelled_.end()) return false;
-  cancelled_.erase(at);
-  return true;
-}
+bool Pool::was_cancelled(std::uint64_t key) { return cancelled_.erase(key) != 0; }
 
 bool Pool::has_cpu() const { return running_ < std::max(0.0, options_.cpus - std::ceil(held_cpus_)); }
 
@@ -381,9 +376,10 @@ Worker* Pool::find(std::uint32_t index, std::uint64_t id) const {
   return workers_[index].get();
 }
 
-void Pool::cancel(std::uint64_t key, bool force, bool recursive) {
-  if (key == 0) return;
+bool Pool::cancel(std::uint64_t key, bool force, bool recursive) {
+  if (key == 0) return false;
   std::vector<std::uint64_t> children;
+  bool found = true;
   {
     Lock lock(mutex_);
     const auto in_queue = std::find_if(pending_.begin(), pending_.end(), [&](const Queued& queued) {
@@ -419,8 +415,12 @@ void Pool::cancel(std::uint64_t key, bool force, bool recursive) {
         }
       }
     } else {
-      cancelled_.push_back(key);
-      if (cancelled_.size() > kCancelledMax) cancelled_.pop_front();
+      found = false;
+      if (cancelled_.insert(key).second) cancelled_order_.push_back(key);
+      if (cancelled_order_.size() > kCancelledMax) {
+        cancelled_.erase(cancelled_order_.front());
+        cancelled_order_.pop_front();
+      }
       for (const auto& worker : workers_) {
         if (!worker || worker->actor == nullptr) continue;
         auto& outbox = worker->actor->outbox;
@@ -431,12 +431,15 @@ void Pool::cancel(std::uint64_t key, bool force, bool recursive) {
         fail_later((*waiting)->call,
                    core::runtime_error(context_, Errc::cancelled, "it was cancelled before it began"));
         outbox.erase(waiting);
+        cancelled_.erase(key);
+        found = true;
         break;
       }
     }
     unlock_and_run(lock);
   }
   for (const auto child : children) cancel_everywhere(*this, child, force, recursive);
+  return found;
 }
 
 void Pool::unlock_and_run(Lock& lock) {

@@ -553,8 +553,7 @@ RefPtr RankApiImpl::find_actor(const std::string& name, const Check&) {
 
 void RankApiImpl::cancel(const RefPtr& ref, bool force, bool recursive) {
   need_running();
-  const auto& cell = cell_of(ref);
-  if (!cell->ready()) cancel_everywhere(*pool_, key_of_result(cell.get()), force, recursive);
+  cancel_result(*pool_, cell_of(ref), force, recursive);
 }
 
 std::int64_t RankApiImpl::actor_rank(const RefPtr& actor, const Check& interrupted) {

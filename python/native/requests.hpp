@@ -97,10 +97,12 @@ MadeCall prepare_task(CallText text, std::vector<detail::CellRef> refs, std::int
 MadeCall prepare_call(CallText text, std::vector<detail::CellRef> refs, std::int64_t streaming,
                       detail::CallBase*& call);
 void submit_prepared(Pool& pool, detail::TaskBase* task, const CallOptions& options);
-/// Cancels what the key names in every rank. Any thread.
-void cancel_everywhere(Pool& pool, std::uint64_t key, bool force, bool recursive);
-/// The key of the call that makes this cell, 0: none that is known here.
-std::uint64_t key_of_result(detail::Cell* cell);
+/// Cancels what the key names in every rank; answers once all have said whether it was with them. Any thread.
+void cancel_everywhere(Pool& pool, std::uint64_t key, bool force, bool recursive,
+                       std::function<void(bool found)> then = {});
+/// Cancels the call that makes this cell, if it is known here and has not ended. Where it waits for its arguments, it
+/// has failed when this returns or soon after. Any thread.
+void cancel_result(Pool& pool, const detail::CellRef& result, bool force, bool recursive);
 /// Any rank: the actor's process is killed and started again.
 void restart_everywhere(Pool& pool, const detail::CellRef& actor);
 Pool* the_pool();

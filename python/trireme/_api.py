@@ -193,7 +193,7 @@ def cancel(ray_waitable: Any, *, force: bool = False, recursive: bool = True) ->
     """Cancels the task or call that makes an object; a get() of it then raises TaskCancelledError.
 
     A task that runs gets a KeyboardInterrupt; a coroutine of an async actor is cancelled as asyncio does; what has not
-    begun never does. A task that ended stays as it is.
+    begun never does, and has failed at once, also where it waits for its arguments. A task that ended stays as it is.
 
     Parameters
     ----------

@@ -201,3 +201,49 @@ TEST_CASE("a full arena holds producers back until something is freed") {
   producer.join();
   CHECK(made.load() == kAll - 2);
 }
+
+TEST_CASE("a cell that is cancelled while it is completed has one of the two outcomes, told once") {
+  struct Count final : trireme::detail::Waiter {
+    std::atomic<int> fired{0};
+  };
+  trireme::detail::ErrorInfo cancelled;
+  cancelled.code = Errc::cancelled;
+  constexpr int kRounds = 2000;
+  int completed = 0;
+  for (int i = 0; i < kRounds; ++i) {
+    const auto cell = trireme::detail::make_plain_cell();
+    Count count;
+    count.fire = [](trireme::detail::Waiter* waiter) { static_cast<Count*>(waiter)->fired.fetch_add(1); };
+    REQUIRE(cell->add_waiter(&count));
+    std::atomic<int> ready{0};
+    std::thread completer([&] {
+      ready.fetch_add(1);
+      while (ready.load() < 2) std::this_thread::yield();
+      trireme::detail::Value value;
+      value.bytes.resize(8);
+      cell->complete(std::move(value));
+    });
+    ready.fetch_add(1);
+    while (ready.load() < 2) std::this_thread::yield();
+    const bool was_cancelled = cell->cancel(cancelled);
+    completer.join();
+    completed += was_cancelled ? 0 : 1;
+    CHECK(count.fired.load() == 1);
+    CHECK((cell->form() == trireme::detail::CellForm::error) == was_cancelled);
+    CHECK_FALSE(cell->cancel(cancelled));
+  }
+  MESSAGE(completed, " of ", kRounds, " were completed first");
+}
+
+TEST_CASE("what completes a cancelled cell later has no effect") {
+  trireme::detail::ErrorInfo cancelled;
+  cancelled.code = Errc::cancelled;
+  const auto cell = trireme::detail::make_plain_cell();
+  CHECK(cell->cancel(cancelled));
+  trireme::detail::ErrorInfo other;
+  other.code = Errc::worker_lost;
+  cell->complete_error(other);
+  cell->complete(trireme::detail::Value{});
+  REQUIRE(cell->form() == trireme::detail::CellForm::error);
+  CHECK(cell->error().code == Errc::cancelled);
+}

@@ -99,8 +99,12 @@ class Cell {
     form_ = CellForm::typed;
     publish();
   }
+  /// Without effect when the cell was cancelled before.
   void complete(Value value);
   void complete_error(ErrorInfo error);
+  /// Completes it with the error, unless somebody has completed it or is about to. Whoever was to complete it may still
+  /// do so later. Under the token, and only for a cell whose value comes in wire form: complete_typed() does not look.
+  bool cancel(ErrorInfo error);
 
   CellKind kind() const { return kind_; }
   CellForm form() const { return form_; }
@@ -123,6 +127,8 @@ class Cell {
 
  private:
   static constexpr std::uintptr_t kReady = 1;
+  enum class Completer : std::uint8_t { nobody, maker, cancel };
+  bool take();
   void publish();
   void unreferenced();
   void drop_waiters() noexcept;
@@ -131,6 +137,7 @@ class Cell {
   const CellKind kind_;
   CellForm form_ = CellForm::none;
   std::atomic<bool> exported_{false};
+  std::atomic<Completer> completer_{Completer::nobody};  // who writes value or error; the first to say so does
   // 0: pending; kReady: done; else the newest Waiter of a list. Written by completers (release) and waiters (CAS).
   std::atomic<std::uintptr_t> state_{0};
   const CellOps* const ops_;

@@ -1,0 +1,192 @@
+"""cancel() of what has not begun because its arguments are not there."""
+
+import threading
+
+import pytest
+
+
+@pytest.fixture
+def gate(runtime):
+    """A function that waits for a file of a given path, and one that makes it."""
+
+    @runtime.remote(num_cpus=0)
+    def value_after(path, value):
+        import time
+        from pathlib import Path
+
+        while not Path(path).exists():
+            time.sleep(0.01)
+        return value
+
+    return value_after
+
+
+@pytest.fixture
+def touch(runtime):
+    @runtime.remote
+    def touch(path, *_):
+        path.touch()
+        return path.name
+
+    return touch
+
+
+def cancelled(runtime, ref):
+    with pytest.raises(runtime.exceptions.TaskCancelledError):
+        runtime.get(ref, timeout=60)
+
+
+@pytest.mark.parametrize("options", [{}, {"num_cpus": 0.5}, {"scheduling_strategy": "SPREAD"}, {"max_retries": 0}])
+def test_a_task_whose_argument_is_not_there(runtime, gate, touch, tmp_path, options):
+    pending = gate.remote(tmp_path / "gate", 7)
+    waits = touch.options(**options).remote(tmp_path / "ran", pending)
+    other = touch.options(**options).remote(tmp_path / "other", pending)
+    runtime.cancel(waits)
+    cancelled(runtime, waits)  # the gate is closed: it cannot be the argument that ended it
+    assert not pending._ref.ready
+    (tmp_path / "gate").touch()
+    assert runtime.get(pending, timeout=60) == 7
+    assert runtime.get(other, timeout=60) == "other"
+    cancelled(runtime, waits)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_thread_that_waits_for_it_goes_on(runtime, gate, touch, tmp_path):
+    waits = touch.remote(tmp_path / "ran", gate.remote(tmp_path / "gate", 7))
+    seen = []
+
+    def get():
+        try:
+            seen.append(runtime.get(waits))
+        except runtime.exceptions.TaskCancelledError as error:
+            seen.append(error)
+
+    thread = threading.Thread(target=get)
+    thread.start()
+    runtime.cancel(waits)
+    thread.join(60)
+    (tmp_path / "gate").touch()
+    assert isinstance(seen[0], runtime.exceptions.TaskCancelledError)
+
+
+def test_what_takes_its_result_fails_too(runtime, gate, touch, tmp_path):
+    waits = touch.remote(tmp_path / "first", gate.remote(tmp_path / "gate", 7))
+    behind = touch.remote(tmp_path / "second", waits)
+    runtime.cancel(waits)
+    cancelled(runtime, behind)
+    (tmp_path / "gate").touch()
+    assert not (tmp_path / "second").exists()
+
+
+def test_all_of_several_results(runtime, gate, tmp_path):
+    @runtime.remote(num_returns=3)
+    def three(path, _):
+        path.touch()
+        return 1, 2, 3
+
+    pending = gate.remote(tmp_path / "gate", 7)
+    refs = three.remote(tmp_path / "ran", pending)
+    others = three.remote(tmp_path / "other", pending)
+    runtime.cancel(refs[1])
+    for ref in refs:
+        cancelled(runtime, ref)
+    (tmp_path / "gate").touch()
+    assert runtime.get(others, timeout=60) == [1, 2, 3]
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_stream(runtime, gate, tmp_path):
+    @runtime.remote
+    def stream(path, _):
+        path.touch()
+        yield 1
+
+    values = stream.remote(tmp_path / "ran", gate.remote(tmp_path / "gate", 7))
+    runtime.cancel(values)
+    with pytest.raises(runtime.exceptions.TaskCancelledError):
+        runtime.get(next(values), timeout=60)
+    (tmp_path / "gate").touch()
+    assert not (tmp_path / "ran").exists()
+
+
+def test_calls_of_actors_on_every_rank(runtime, gate, tmp_path):
+    @runtime.remote
+    class Log:
+        def __init__(self):
+            self.seen = []
+
+        def add(self, value, _=None):
+            self.seen.append(value)
+            return len(self.seen)
+
+        def all(self):
+            return self.seen
+
+    actors = [Log.options(scheduling_strategy="SPREAD").remote() for _ in range(len(runtime.nodes()))]
+    assert runtime.get([a.add.remote("before") for a in actors], timeout=60) == [1] * len(actors)
+    pending = gate.remote(tmp_path / "gate", 7)
+    waits = [a.add.remote("cancelled", pending) for a in actors]
+    behind = [a.add.remote("behind", pending) for a in actors]
+    for ref in waits:
+        runtime.cancel(ref)
+    for ref in waits:
+        cancelled(runtime, ref)
+    (tmp_path / "gate").touch()
+    assert runtime.get(behind, timeout=60) == [2] * len(actors)
+    assert runtime.get([a.all.remote() for a in actors], timeout=60) == [["before", "behind"]] * len(actors)
+
+
+def test_from_within_a_task(runtime, gate, touch, tmp_path):
+    @runtime.remote
+    def cancels(gate, touch, path):
+        import trireme
+
+        waits = touch.remote(path / "ran", gate.remote(path / "gate", 7))
+        trireme.cancel(waits)
+        try:
+            trireme.get(waits)
+        except trireme.exceptions.TaskCancelledError:
+            return "cancelled"
+        finally:
+            (path / "gate").touch()
+        return "ran"
+
+    assert runtime.get(cancels.remote(gate, touch, tmp_path), timeout=60) == "cancelled"
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_large_result_that_comes_too_late_is_freed(runtime, tmp_path):
+    # Whoever is cancelled here may run, wait or have ended: each outcome is one of the two, and nothing stays behind.
+    import numpy as np
+
+    @runtime.remote
+    def large(i):
+        return np.full(100_000, i)
+
+    @runtime.remote
+    def double(array):
+        return array * 2
+
+    for _ in range(5):
+        made = [large.remote(i) for i in range(8)]
+        doubled = [double.remote(each) for each in made]
+        for ref in doubled[::2]:
+            runtime.cancel(ref)
+        for i, ref in enumerate(doubled):
+            try:
+                assert runtime.get(ref, timeout=60)[0] == 2 * i
+            except runtime.exceptions.TaskCancelledError:
+                assert i % 2 == 0
+    assert runtime.get(double.remote(large.remote(4)), timeout=60)[-1] == 8
+
+
+def test_thousands(runtime, gate, touch, tmp_path):
+    pending = gate.remote(tmp_path / "gate", 7)
+    refs = [touch.remote(tmp_path / f"{i}", pending) for i in range(2000)]
+    for ref in refs[:-1]:
+        runtime.cancel(ref)
+    for ref in refs[:-1]:
+        cancelled(runtime, ref)
+    (tmp_path / "gate").touch()
+    assert runtime.get(refs[-1], timeout=60) == "1999"
+    assert [path.name for path in tmp_path.iterdir() if path.name != "gate"] == ["1999"]
