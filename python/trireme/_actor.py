@@ -321,6 +321,10 @@ class ActorClass:
         if self._arity is not None:
             self._arity.check(args, kwargs, name)
         core = _init.core()
+        if _state.local:
+            from trireme import _local
+
+            return _local.create(self, args, kwargs)
         options = self._options
         group = _state.captured_group
         if group is not None and _options.strategy_of(options) is None:
@@ -478,6 +482,12 @@ def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
         raise ValueError(f"namespace must be None or a text that is not empty, not {namespace!r}")
     core = _init.core()
     full = full_name(name, namespace)
+    if _state.local:
+        from trireme import _local
+
+        local = _local.find(full)
+        if local is not None:
+            return local
     found = core.find_actor(full)
     if found is None:
         where = full.partition("/")[0]
@@ -498,6 +508,6 @@ def exit_actor() -> None:
     Errors: TypeError outside of an actor.
     """
     worker = _state.worker
-    if worker is None or not worker.is_actor:
+    if not _state.local and (worker is None or not worker.is_actor):
         raise TypeError("exit_actor() ends the actor in which it is called; this is none")
     raise ActorExit

@@ -36,7 +36,8 @@ def _text(error: BaseException) -> str:
 def _traceback(error: BaseException) -> str:
     frames = error.__traceback__
     # The runtime's own frames come first; users need not see them.
-    while frames is not None and frames.tb_frame.f_globals.get("__name__", "").startswith("trireme._worker"):
+    own = ("trireme._worker", "trireme._local")
+    while frames is not None and frames.tb_frame.f_globals.get("__name__", "").startswith(own):
         frames = frames.tb_next
     return "".join(traceback.format_exception(type(error), error, frames))
 

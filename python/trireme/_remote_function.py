@@ -64,6 +64,10 @@ class RemoteFunction(Caller):
         if self._arity is not None and (kwargs or not self._least <= len(args) <= self._most):
             self._arity.check(args, kwargs, self._name)
         core = _init.core()
+        if _state.local:
+            from trireme import _local
+
+            return _local.submit(self, args, kwargs)
         group = _state.captured_group
         if group is not None and self._strategy is None:
             return self._in_group(group)._submit(core, args, kwargs)

@@ -13,6 +13,8 @@ core: Any = None
 session: int = 0
 #: The worker's own state (`trireme._worker.Worker`); None in the driver.
 worker: Any = None
+#: init(local_mode=True): calls run here, see trireme._local.
+local: bool = False
 #: The placement group whose children are captured by it too; None elsewhere.
 captured_group: PlacementGroup | None = None
 #: The job's settings, as given to init() on rank 0. In a worker: loaded before its first task.

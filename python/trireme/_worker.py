@@ -233,6 +233,8 @@ class Worker:
             _leave(error.code if isinstance(error.code, int) else int(error.code is not None))
         elif isinstance(error, KeyboardInterrupt) and core.cancelled == token:
             core.fail(token, "the task was cancelled", "TaskCancelledError", b"")
+        elif type(error).__name__ == "Failed" and type(error).__module__ == "trireme._local":
+            core.fail(token, *error.args)
         else:
             text, kind, payload = _errors.describe(error, name, core.rank, task.kind == "create")
             if self.broken is error:

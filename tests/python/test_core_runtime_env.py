@@ -157,3 +157,59 @@ def test_wrong_environments_are_refused_where_they_are_used(runtime, env, says):
 
 def test_the_context_tells_the_environment(runtime):
     assert runtime.get_runtime_context().runtime_env == {"env_vars": {"JOB_WIDE": "yes", "BOTH": "job"}}
+
+
+def make_wheel(folder, name, value):
+    """A wheel with one module, as a build backend would write it."""
+    info = f"{name}-1.0.dist-info"
+    files = {
+        f"{name}.py": f"VALUE = {value!r}\n",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    files[f"{info}/RECORD"] = "".join(f"{path},,\n" for path in [*files, f"{info}/RECORD"])
+    with zipfile.ZipFile(folder / f"{name}-1.0-py3-none-any.whl", "w") as wheel:
+        for path, text in files.items():
+            wheel.writestr(path, text)
+
+
+def test_pip_installs_from_a_folder_of_wheels(runtime, tmp_path):
+    pytest.importorskip("pip")
+    make_wheel(tmp_path, "of_a_wheel", 23)
+    local = ["--no-index", "--find-links", str(tmp_path)]
+
+    @runtime.remote(runtime_env={"pip": [*local, "of_a_wheel==1.0"]})
+    def use():
+        import of_a_wheel
+
+        return of_a_wheel.VALUE, os.getpid()
+
+    (first, pid), (second, _) = runtime.get([use.remote(), use.remote()], timeout=120)
+    assert first == second == 23
+    assert pid != os.getpid()
+
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text(f"# from here only\n--no-index\n--find-links={tmp_path}\nof_a_wheel\n")
+
+    @runtime.remote(runtime_env={"pip": {"packages": str(requirements)}})
+    class User:
+        def value(self):
+            import of_a_wheel
+
+            return of_a_wheel.VALUE
+
+    assert runtime.get(User.remote().value.remote(), timeout=120) == 23
+
+    @runtime.remote
+    def plain():
+        import of_a_wheel  # noqa: F401
+
+    with pytest.raises(ModuleNotFoundError):
+        runtime.get(plain.remote(), timeout=60)
+
+    @runtime.remote(runtime_env={"pip": [*local, "of_no_wheel"]})
+    def never():
+        return 1
+
+    with pytest.raises(runtime.exceptions.RuntimeEnvSetupError, match="of_no_wheel"):
+        runtime.get(never.remote(), timeout=120)
