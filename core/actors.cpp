@@ -228,7 +228,7 @@ void Actors::place(ActorCell* cell, detail::CallBase* construct, const ActorOpti
     // Nothing says where: ranks in turn, beginning with this one.
     for (std::uint32_t i = 0; i < context_.size; ++i) {
       rank = (context_.self + round_robin_++) % context_.size;
-      if (context_.alive(rank)) break;
+      if (context_.alive(rank) && cluster->total(rank).cpu_units() > 0) break;
     }
   } else {
     tasks_.refresh_view();

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "base/log.hpp"
 #include "core/growth.hpp"
 
 namespace trireme::core {
@@ -109,7 +110,8 @@ void RankCore::tell_steal_of_work() {
 }
 
 void RankCore::went_idle() {
-  if (context_.size == 1) return;
+  // Without CPUs nothing is taken from others either.
+  if (context_.size == 1 || pool_.total().cpu_units() == 0) return;
   idle_.store(true, std::memory_order_relaxed);
   post(*context_.host, [this] {
     if (context_.host->queued() != 0) return tell_steal_of_work();
@@ -355,6 +357,11 @@ void RankCore::group_ready(scheduler::GroupId id, const scheduler::GroupPlacemen
 void RankCore::group_failed(scheduler::GroupId id, const Error& error) {
   auto& group = group_table_[id];
   group.placed = false;
+  if (error.code == Errc::unschedulable && waits_for_resources()) {
+    TRIREME_LOG(warning, "a placement group waits until it is removed: {}", error.message);
+    cluster_.erase_group(id);
+    return;
+  }
   group.failed = std::make_unique<detail::ErrorInfo>(runtime_error(context_, error.code, error.message));
   cluster_.erase_group(id);
   if (group.ready && !group.ready->ready()) group.ready->complete_error(*group.failed);

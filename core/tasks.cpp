@@ -130,7 +130,7 @@ void Tasks::place(std::shared_ptr<Placed> placed) {
       for (const auto& [rank, size] : bytes) {
         if (rank == context_.self)
           here = size;
-        else if (size > most && context_.alive(rank))
+        else if (size > most && context_.alive(rank) && cluster->total(rank).cpu_units() > 0)
           most = size, best = rank;
       }
       if (best != context_.self && most > here + kWorthMoving) {

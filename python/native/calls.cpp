@@ -323,6 +323,14 @@ void submit_prepared(Pool& pool, detail::TaskBase* task, const CallOptions& opti
     placed.max_retries = retries;
     return detail::submit_placed(task, placed);
   }
+  auto& core = core::current();
+  if (core.cluster().total(core.context().self).cpu_units() == 0) {
+    // Nothing runs here for want of CPUs, and nothing is stolen from where no thread queues it.
+    CallOptions elsewhere = options;
+    elsewhere.placement.kind = Placement::Kind::spread;
+    apply(body_of(task).text, elsewhere);
+    return submit_prepared(pool, task, elsewhere);
+  }
   if (retries != kDefaultRetries) {
     if (task->extra == nullptr) task->extra = new detail::Invocation::Extra;
     task->extra->options.max_retries = retries;

@@ -148,6 +148,9 @@ def init(
         A second call gives the context of the first instead of an error.
     log_to_driver
         Show what workers write.
+    local_mode
+        Tasks and actors run in this process, one after the other, where they are called: for debuggers. Options about
+        placement, processes and retries then have no effect; see trireme._local.
     logging_level, logging_format
         Of the logger "trireme".
     _temp_dir
@@ -185,7 +188,7 @@ def init(
                 "trireme.init() was called twice; call trireme.shutdown() between, or init(ignore_reinit_error=True)"
             )
         _check(num_cpus, num_gpus, resources, labels, object_store_memory, namespace)
-        _explain(address, include_dashboard, local_mode, others)
+        _explain(address, include_dashboard, others)
         from trireme import _runtime_env
 
         job = {
@@ -212,6 +215,7 @@ def init(
         _state.job = job
         _state.core = joined
         _state.session = _sessions
+        _state.local = bool(local_mode)
         _start_logs(joined, lambda: job)
         _collecting.start()
         _register_exit()
@@ -253,6 +257,9 @@ def _join(
     _process = os.getpid()
     from trireme._native import RankCore
 
+    if num_cpus == 0:
+        # The rank needs a thread of its own all the same; what asks for a CPU goes elsewhere.
+        num_cpus, resources = 1, {**resources, "CPU": 0}
     try:
         joined = RankCore(
             threads=num_cpus or 0,
@@ -346,6 +353,9 @@ def shutdown(_exiting_interpreter: bool = False) -> None:
             import gc
 
             gc.collect()  # exceptions and their frames hold references in cycles, which would keep it as well
+        if (local := sys.modules.get("trireme._local")) is not None:
+            local.close()
+        _state.local = False
         _state.core = None
         _state.session = 0
         _state.captured_group = None
@@ -366,8 +376,8 @@ def _register_exit() -> None:
 
 
 def _check(num_cpus: Any, num_gpus: Any, resources: Any, labels: Any, arena: Any, namespace: Any) -> None:
-    if num_cpus is not None and (not isinstance(num_cpus, int) or isinstance(num_cpus, bool) or num_cpus < 1):
-        raise ValueError(f"num_cpus must be an integer >= 1, not {num_cpus!r}")
+    if num_cpus is not None and (not isinstance(num_cpus, int) or isinstance(num_cpus, bool) or num_cpus < 0):
+        raise ValueError(f"num_cpus must be an integer >= 0, not {num_cpus!r}")
     if num_gpus is not None and (not isinstance(num_gpus, (int, float)) or num_gpus < 0):
         raise ValueError(f"num_gpus must be a number >= 0, not {num_gpus!r}")
     if resources is not None and not (
@@ -388,7 +398,7 @@ def _check(num_cpus: Any, num_gpus: Any, resources: Any, labels: Any, arena: Any
         raise ValueError(f"namespace must be a text that is not empty, not {namespace!r}")
 
 
-def _explain(address: Any, include_dashboard: Any, local_mode: Any, others: dict[str, Any]) -> None:
+def _explain(address: Any, include_dashboard: Any, others: dict[str, Any]) -> None:
     """Says what has no effect here, and refuses what is no argument."""
     import warnings
 
@@ -400,8 +410,6 @@ def _explain(address: Any, include_dashboard: Any, local_mode: Any, others: dict
         )
     if include_dashboard:
         warnings.warn(f"init(include_dashboard=True): {_WITHOUT_MEANING['dashboard_host']}", stacklevel=3)
-    if local_mode:
-        warnings.warn("init(local_mode=True) has no effect: tasks run in workers; call f._function() to debug", stacklevel=3)
     for name, value in others.items():
         if name in _WITHOUT_MEANING:
             if value is not None and value is not False:

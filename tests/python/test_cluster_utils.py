@@ -54,6 +54,46 @@ def test_a_running_cluster_does_not_grow(cluster):
         cluster.add_node(num_cpus=1)
 
 
+def test_a_node_without_cpus_runs_nothing_that_needs_one():
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "resources": {"head": 1}})
+    try:
+        node = cluster.add_node(num_cpus=2)
+        trireme.init(address=cluster.address)
+        assert trireme.nodes()[0]["Resources"].get("CPU", 0) == 0
+        assert trireme.cluster_resources()["CPU"] == 2
+
+        @trireme.remote
+        def where(*_):
+            return trireme.get_runtime_context().get_node_id()
+
+        @trireme.remote
+        def nested():
+            return trireme.get([where.remote() for _ in range(4)])
+
+        @trireme.remote
+        class Actor:
+            def where(self):
+                return trireme.get_runtime_context().get_node_id()
+
+        large = trireme.put(bytes(1_000_000))
+        assert set(trireme.get([where.remote() for _ in range(100)], timeout=60)) == {node.unique_id}
+        assert trireme.get(where.remote(large, where.remote(large)), timeout=60) == node.unique_id
+        assert set(trireme.get(nested.remote(), timeout=60)) == {node.unique_id}
+        actors = [Actor.remote() for _ in range(3)]
+        assert set(trireme.get([a.where.remote() for a in actors], timeout=60)) == {node.unique_id}
+        here = where.options(num_cpus=0, resources={"head": 1})
+        assert trireme.get(here.remote(), timeout=60) == cluster.head_node.unique_id
+
+        @trireme.remote(num_cpus=0, resources={"head": 1})
+        class OnHead:
+            def spawn(self):
+                return trireme.get([where.remote() for _ in range(4)])
+
+        assert set(trireme.get(OnHead.remote().spawn.remote(), timeout=60)) == {node.unique_id}
+    finally:
+        cluster.shutdown()
+
+
 def test_an_array_crosses_nodes(cluster):
     np = pytest.importorskip("numpy")
     cluster.add_node(num_cpus=1, resources={"far": 1})

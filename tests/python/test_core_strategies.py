@@ -136,6 +136,48 @@ def test_placement_group_reserves_and_runs_inside(runtime, where):
     eventually(lambda: runtime.available_resources().get("widget") == 2)
 
 
+def test_the_table_shows_the_groups_of_all_processes(runtime):
+    from trireme.util import placement_group, placement_group_table, remove_placement_group
+
+    @runtime.remote(num_cpus=0)
+    class Maker:
+        def make(self):
+            self.group = placement_group([{"CPU": 0.01}], name="of an actor")
+            return self.group
+
+        def table(self):
+            return placement_group_table()
+
+        def remove(self):
+            remove_placement_group(self.group)
+
+    makers = [Maker.remote() for _ in range(len(runtime.nodes()) + 1)]
+    own = placement_group([{"CPU": 0.01}])
+    impossible = placement_group([{"no such thing": 1}])
+    theirs = runtime.get([maker.make.options(name="make").remote() for maker in makers[:1]], timeout=60)[0]
+    others = [placement_group([{"CPU": 0.01}], name=f"group {i}") for i in range(3)]
+    made = [own, theirs, *others]
+    eventually(lambda: all(placement_group_table()[g.id]["state"] == "CREATED" for g in made))
+    assert placement_group_table()[theirs.id]["name"] == "of an actor"
+    for maker in makers:
+        table = runtime.get(maker.table.remote(), timeout=60)
+        assert {g.id for g in made} <= set(table)
+        assert table[theirs.id]["bundles"] == {0: {"CPU": 0.01}}
+    eventually(lambda: runtime.get(makers[0].table.remote(), timeout=60)[impossible.id]["state"] == "FAILED")
+    runtime.get(makers[0].remove.remote(), timeout=60)
+    eventually(lambda: placement_group_table()[theirs.id]["state"] == "REMOVED")
+    for group in (own, *others):
+        remove_placement_group(group)
+    eventually(lambda: runtime.get(makers[-1].table.remote(), timeout=60)[own.id]["state"] == "REMOVED")
+
+
+def test_labels_of_bundles_are_refused_with_what_to_do(runtime):
+    from trireme.util import placement_group
+
+    with pytest.raises(ValueError, match="custom resource"):
+        placement_group([{"CPU": 1}], bundle_label_selector=[{"zone": "a"}])
+
+
 def test_children_are_captured_when_asked(runtime):
     from trireme.util import get_current_placement_group, placement_group, remove_placement_group
     from trireme.util.scheduling_strategies import PlacementGroupSchedulingStrategy

@@ -68,7 +68,7 @@ def test_names_that_have_another_place_here():
 
 @pytest.mark.parametrize(
     "name",
-    "air air.config cloudpickle cluster_utils experimental.tqdm_ray runtime_context runtime_env train train.torch tune "
+    "air air.config air.session cloudpickle cluster_utils experimental.tqdm_ray runtime_context runtime_env train train.torch tune "
     "tune.schedulers tune.search util.joblib util.metrics util.multiprocessing util.scheduling_strategies util.state".split(),
 )
 def test_modules_that_programs_import(name):
@@ -194,4 +194,69 @@ def test_what_can_never_be_placed_waits_with_a_warning(tmp_path):
     """
     done = run_program(tmp_path, program, "--ray")
     assert done.stdout.splitlines() == ["waits", "0 1"], done.stderr
+    assert "unobtainium" in done.stderr
+
+
+AIR = """
+    import ray
+    from ray.air import ScalingConfig, session
+    import ray.air.session as same
+    from ray import train, tune
+
+    assert session is same
+    ray.init(num_cpus=2)
+
+
+    def work():
+        session.report({"rank": session.get_world_rank(), "size": session.get_world_size(), "trial": session.get_trial_name()})
+
+
+    def trial(config):
+        session.report({"twice": 2 * config["x"], "size": session.get_world_size()})
+
+
+    result = train.DataParallelTrainer(work, scaling_config=ScalingConfig(num_workers=1)).fit()
+    print(result.metrics["rank"], result.metrics["size"])
+    results = tune.Tuner(trial, param_space={"x": tune.grid_search([1, 2])}).fit()
+    print(sorted(r.metrics["twice"] for r in results), results[0].metrics["size"])
+    try:
+        session.report({})
+    except RuntimeError as error:
+        print("neither" in str(error))
+"""
+
+
+def test_air_session_is_that_of_the_trainer_or_of_the_trial(tmp_path):
+    done = run_program(tmp_path, AIR, "--ray", env={"HOME": str(tmp_path)})
+    wanted = ["0 1", "[2, 4] 1", "True"]
+    assert [line for line in done.stdout.splitlines() if line in wanted] == wanted, done.stderr
+
+
+def test_a_placement_group_that_can_never_be_placed_waits_too(tmp_path):
+    program = """
+        import ray
+        from ray.util.placement_group import placement_group, placement_group_table, remove_placement_group
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+        ray.init()
+        group = placement_group([{"unobtainium": 1}])
+        print(group.wait(0.2), placement_group_table(group)["state"])
+
+        @ray.remote(num_cpus=0, scheduling_strategy=PlacementGroupSchedulingStrategy(group))
+        def inside():
+            return 1
+
+        ref = inside.remote()
+        print(len(ray.wait([ref], timeout=0.2)[0]))
+        remove_placement_group(group)
+        try:
+            ray.get(ref, timeout=60)
+        except ray.exceptions.GetTimeoutError:
+            print("still waits")
+        except ray.exceptions.RayError as error:
+            print("removed" in str(error))
+        print(placement_group_table(group)["state"])
+    """
+    done = run_program(tmp_path, program, "--ray")
+    assert done.stdout.splitlines() == ["False PENDING", "0", "True", "REMOVED"], done.stderr
     assert "unobtainium" in done.stderr

@@ -10,7 +10,7 @@ MODULES = {
     "ray.actor": "trireme._actor",
     "ray.air": "trireme._rayhook.air",
     "ray.air.config": "trireme._rayhook.air",
-    "ray.air.session": "trireme.train",
+    "ray.air.session": "trireme._rayhook.air_session",
     "ray.object_ref": "trireme._object_ref",
     "ray.remote_function": "trireme._remote_function",
     "ray.types": "trireme._object_ref",

@@ -9,6 +9,7 @@ from typing import Any
 from trireme import _init, _state
 from trireme._native import NativeError
 from trireme._object_ref import ObjectRef
+from trireme._watching import ready_future
 
 __all__ = [
     "PlacementGroup",
@@ -23,6 +24,7 @@ VALID_PLACEMENT_GROUP_STRATEGIES = {"PACK", "SPREAD", "STRICT_PACK", "STRICT_SPR
 
 #: Groups made by this process, by id: they live until they are removed or the process ends.
 _made: dict[str, tuple[PlacementGroup, str]] = {}
+_next_number = (0, 0)  # session, and the first number that may be free in this rank's list of groups
 
 
 class PlacementGroup:
@@ -101,7 +103,11 @@ def placement_group(
     """
     _check(bundles, strategy, lifetime)
     if bundle_label_selector:
-        raise ValueError("bundle_label_selector is not supported; place tasks by labels with label_selector instead")
+        raise ValueError(
+            "bundle_label_selector is not supported: bundles are placed by resources only. Give the ranks meant a custom "
+            "resource (init(resources=...) or TRIREME_RESOURCES) and ask for it in the bundle, or place tasks and actors "
+            "by label_selector"
+        )
     if _soft_target_node_id is not None:
         raise ValueError("_soft_target_node_id is not supported; use NodeAffinitySchedulingStrategy for the tasks")
     core = _init.core()
@@ -111,6 +117,7 @@ def placement_group(
     native = core.create_group(strategy, specs)
     group = PlacementGroup(native.id, [dict(bundle) for bundle in bundles], strategy, name, native)
     _made[group.id] = (group, "CREATED")
+    _list(group)
     if name:
         _register(name, group)
     return group
@@ -139,8 +146,7 @@ def remove_placement_group(placement_group: PlacementGroup) -> None:
         raise TypeError(f"remove_placement_group() needs a PlacementGroup, not {placement_group!r}")
     placement_group._native.remove()
     _made[placement_group.id] = (placement_group, "REMOVED")
-    if placement_group.name:
-        _init.core().export(_key(f"removed {placement_group.id}"), b"removed")
+    _init.core().export(_key(f"removed {placement_group.id}"), b"removed")
 
 
 def get_placement_group(placement_group_name: str) -> PlacementGroup:
@@ -191,21 +197,60 @@ def _lookup(name: str) -> PlacementGroup | None:
     return None
 
 
+def _list(group: PlacementGroup) -> None:
+    """Enters it into this rank's list, which all processes of the rank share: the first free number is its."""
+    global _next_number
+    core, session = _init.core(), _state.session
+    number = _next_number[1] if _next_number[0] == session else 0
+    entry = pickle.dumps(group)
+    # What another process entered under a number stays.
+    while _known(core.rank, _number_key(core.rank, number)) != entry:
+        if _known(core.rank, _number_key(core.rank, number)) is None:
+            core.export(_number_key(core.rank, number), entry)
+        else:
+            number += 1
+    _next_number = (session, number + 1)
+    ready = group._native.ready()
+
+    def tell(_: Any) -> None:
+        if ready.ready and _state.session == session:
+            core.export(_key(f"ready {group.id}"), b"CREATED" if ready.error is None else b"FAILED")
+
+    ready_future(ready).add_done_callback(tell)
+
+
+def _number_key(rank: int, number: int) -> bytes:
+    return _key(f"number {number} of rank {rank}")
+
+
+def _all_groups() -> list[PlacementGroup]:
+    """All groups that the job's living ranks made."""
+    groups = []
+    for rank in (row["rank"] for row in _init.core().ranks() if row["alive"]):
+        number = 0
+        while (entry := _known(rank, _number_key(rank, number))) is not None:
+            groups.append(pickle.loads(entry))
+            number += 1
+    return groups
+
+
 def placement_group_table(placement_group: PlacementGroup | None = None) -> dict[str, Any]:
-    """State of one group, or by id of all that this process made.
+    """State of one group, or by id of all that the job made, whichever process did.
 
     Each a dict with `placement_group_id`, `name`, `bundles` (by index), `strategy` and `state` (PENDING, CREATED,
     REMOVED or, when it can never be placed, FAILED).
     """
     if placement_group is not None:
         return _row(placement_group)
-    return {id: _row(group) for id, (group, _) in _made.items() if group._session == _state.session}
+    return {group.id: _row(group) for group in _all_groups()}
 
 
 def _row(group: PlacementGroup) -> dict[str, Any]:
-    _, state = _made.get(group.id, (group, "CREATED"))
-    if state != "REMOVED":
-        ready = group._native.ready()
+    made, state = _made.get(group.id, (None, ""))
+    if made is None:
+        state = _told_state(group.id)
+    elif state != "REMOVED":
+        ready = made._native.ready()
         if not ready.ready:
             state = "PENDING"
         elif ready.error is not None:
@@ -217,6 +262,14 @@ def _row(group: PlacementGroup) -> dict[str, Any]:
         "strategy": group.strategy,
         "state": state,
     }
+
+
+def _told_state(group_id: str) -> str:
+    """The state of a group that another process made, as that one told its rank."""
+    if any(_known(rank, _key(f"removed {group_id}")) for rank in _ranks()):
+        return "REMOVED"
+    told = _known(int(group_id[:8], 16), _key(f"ready {group_id}"))
+    return told.decode() if told is not None else "PENDING"
 
 
 def get_current_placement_group() -> PlacementGroup | None:
