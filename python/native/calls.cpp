@@ -230,6 +230,24 @@ void actor_of_key(core::Session& session, std::uint64_t key, std::function<void(
 
 // --- Calls
 
+namespace {
+
+void cancel_ref_here(Ref<detail::Nothing> result, bool force, bool recursive) {
+  if (auto* pool = the_pool()) cancel_result(*pool, result.cell(), force, recursive);
+}
+
+/// Who owns it knows the call that makes it.
+void cancel_at_owner(const CellRef& result, bool force, bool recursive) {
+  auto& context = core::current().context();
+  core::post(*context.host, [&context, result, force, recursive] {
+    const auto* entry = result->entry();
+    if (entry == nullptr || entry->id.owner == context.self || !context.alive(entry->id.owner)) return;
+    submit_with<&cancel_ref_here>(pinned_to(entry->id.owner), Ref<detail::Nothing>(result), force, recursive);
+  });
+}
+
+}  // namespace
+
 void cancel_result(Pool& pool, const CellRef& result, bool force, bool recursive) {
   if (result->ready()) return;
   std::uint64_t key = 0;
@@ -241,7 +259,7 @@ void cancel_result(Pool& pool, const CellRef& result, bool force, bool recursive
     auto& table = ElementKeys::instance();
     const std::lock_guard lock(table.mutex);
     const auto at = table.calls.find(result.get());
-    if (at == table.calls.end()) return;
+    if (at == table.calls.end()) return cancel_at_owner(result, force, recursive);
     key = at->second->key;
     for (auto* cell : at->second->results) cells.push_back(CellRef::share(cell));
   }

@@ -155,6 +155,26 @@ def test_from_within_a_task(runtime, gate, touch, tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
+def test_from_every_rank_by_a_reference_that_was_sent_there(runtime, gate, touch, tmp_path):
+    from trireme.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    @runtime.remote(num_cpus=0)
+    def cancels(refs):
+        import trireme
+
+        trireme.cancel(refs[0])
+
+    pending = gate.remote(tmp_path / "gate", 7)
+    for node in runtime.nodes():
+        waits = touch.remote(tmp_path / "ran", pending)
+        there = NodeAffinitySchedulingStrategy(node["NodeID"])
+        runtime.get(cancels.options(scheduling_strategy=there).remote([waits]), timeout=60)
+        cancelled(runtime, waits)
+    assert not pending._ref.ready
+    (tmp_path / "gate").touch()
+    assert not (tmp_path / "ran").exists()
+
+
 def test_a_large_result_that_comes_too_late_is_freed(runtime, tmp_path):
     # Whoever is cancelled here may run, wait or have ended: each outcome is one of the two, and nothing stays behind.
     import numpy as np
