@@ -185,7 +185,7 @@ void Engine::help() {
     lock.unlock();
     drive([&] {
       return (unfinished_.load(std::memory_order_seq_cst) == 0 && !alarm_.load(std::memory_order_acquire)) ||
-             waiters_.load(std::memory_order_seq_cst) != 0;
+             waiters_.load(std::memory_order_seq_cst) != 0 || closing_.load(std::memory_order_seq_cst);
     });
     driving_.store(false, std::memory_order_seq_cst);
     lock.lock();
@@ -214,7 +214,7 @@ void Engine::close() {
   std::thread helper;
   {
     Lock lock(mutex_);
-    if (std::exchange(closing_, true)) return;
+    if (closing_.exchange(true)) return;
     if (!failure_)
       failure_ = CollectiveError(Errc::shutdown, -1, fmt::format("group '{}' was destroyed", options_.name));
     helper = std::move(helper_);

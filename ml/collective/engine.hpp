@@ -98,7 +98,7 @@ class Engine final : public DeathListener, public std::enable_shared_from_this<E
   std::deque<PendingPtr> submissions_;      // with mutex_
   std::optional<CollectiveError> failure_;  // with mutex_; set once by the driver
   std::thread helper_;                      // with mutex_
-  bool closing_ = false;                    // with mutex_
+  std::atomic<bool> closing_{false};        // with mutex_
   std::atomic<bool> alarm_{false};          // a death to spread, by the helper if nobody else drives
   std::atomic<bool> failed_{false};         // failure_ is set
 
