@@ -33,7 +33,9 @@ struct DLManagedTensor {
   void* context;
   void (*deleter)(DLManagedTensor*);
 };
-enum : std::int32_t { kDLCPU = 1, kDLCUDAHost = 3 };
+enum : std::int32_t { kDLCPU = 1, kDLCUDA = 2, kDLCUDAHost = 3, kDLCUDAManaged = 13 };
+
+bool on_gpu(std::int32_t type) { return type == kDLCUDA || type == kDLCUDAManaged; }
 
 std::string type_name(const py::handle& object) { return py::str(py::type::of(object).attr("__name__")); }
 
@@ -90,16 +92,20 @@ class FromBuffer final : public Array {
 
 class FromDlpack final : public Array {
  public:
-  FromDlpack(py::object object, const char* what) {
+  /// `device`: the GPU where it must lie, -1 for the host's memory. `stream`: what `__dlpack__` is given then.
+  FromDlpack(py::object object, const char* what, int device, std::int64_t stream) {
     // A tensor that autograd follows is not exported; its memory is the same without that.
     if (py::hasattr(object, "detach")) object = object.attr("detach")();
-    capsule_ = object.attr("__dlpack__")();
+    // Asked first: exporting from a device may wait for it.
+    if (py::hasattr(object, "__dlpack_device__")) {
+      const auto where = py::tuple(object.attr("__dlpack_device__")());
+      expect(what, device, py::int_(where[0]).cast<std::int32_t>(), py::int_(where[1]).cast<std::int32_t>());
+    }
+    capsule_ = device < 0 ? object.attr("__dlpack__")() : object.attr("__dlpack__")(py::arg("stream") = stream);
     auto* managed = static_cast<DLManagedTensor*>(PyCapsule_GetPointer(capsule_.ptr(), "dltensor"));
     if (managed == nullptr) throw py::error_already_set();
     const DLTensor& tensor = managed->tensor;
-    if (tensor.device.type != kDLCPU && tensor.device.type != kDLCUDAHost)
-      throw py::type_error(fmt::format("{} lies on a device (DLPack device type {}); this group reduces on the CPU",
-                                       what, tensor.device.type));
+    expect(what, device, tensor.device.type, tensor.device.id);
     std::size_t elements = 1;
     std::int64_t expected = 1;
     for (int d = tensor.ndim - 1; d >= 0; --d) {
@@ -118,6 +124,28 @@ class FromDlpack final : public Array {
   }
 
  private:
+  static void expect(const char* what, int device, std::int32_t type, std::int32_t id) {
+    if (device < 0) {
+      if (type == kDLCPU || type == kDLCUDAHost) return;
+      if (on_gpu(type))
+        throw py::type_error(
+            fmt::format("{} lies on CUDA device {}, and this group reduces on the CPU; move it "
+                        "(tensor.cpu()), or make the group with backend='nccl'",
+                        what, id));
+      throw py::type_error(
+          fmt::format("{} lies on a device (DLPack device type {}); this group reduces on the CPU", what, type));
+    }
+    if (!on_gpu(type))
+      throw py::type_error(
+          fmt::format("{} does not lie on a GPU (DLPack device type {}), and this group is of backend "
+                      "'nccl'; move it (tensor.cuda()), or make the group with backend='cpu'",
+                      what, type));
+    if (id != device)
+      throw py::value_error(
+          fmt::format("{} lies on CUDA device {}, this member of the group is on device {}; a member "
+                      "has one device",
+                      what, id, device));
+  }
   static std::optional<DType> type_of(const DLTensor& tensor) {
     const unsigned bits = tensor.dtype.bits;
     if (bits != 8 && bits != 16 && bits != 32 && bits != 64) return std::nullopt;
@@ -144,10 +172,18 @@ class FromDlpack final : public Array {
 
 std::shared_ptr<Array> Array::of(const py::object& object, bool writes, const char* what) {
   if (PyObject_CheckBuffer(object.ptr()) != 0) return std::make_shared<FromBuffer>(object, writes, what);
-  if (py::hasattr(object, "__dlpack__")) return std::make_shared<FromDlpack>(object, what);
+  if (py::hasattr(object, "__dlpack__")) return std::make_shared<FromDlpack>(object, what, -1, -1);
   throw py::type_error(
       fmt::format("{} is a {}; pass a NumPy array, a torch tensor or anything with the buffer protocol or "
                   "__dlpack__",
+                  what, type_name(object)));
+}
+
+std::shared_ptr<Array> Array::on_device(const py::object& object, const char* what, int device, std::int64_t stream) {
+  if (py::hasattr(object, "__dlpack__")) return std::make_shared<FromDlpack>(object, what, device, stream);
+  throw py::type_error(
+      fmt::format("{} is a {}; a group of backend 'nccl' takes CUDA tensors of torch and anything else "
+                  "with __dlpack__ on a GPU",
                   what, type_name(object)));
 }
 

@@ -16,6 +16,7 @@ step(${CMAKE_COMMAND} -S "${SOURCE_DIR}" -B "${WORK_DIR}/build" -G "${GENERATOR}
   "-DINCLUDE_DIR=${WORK_DIR}/prefix/include")
 step(${CMAKE_COMMAND} --build "${WORK_DIR}/build")
 step("${WORK_DIR}/build/consumer")
+step("${WORK_DIR}/build/collectives")
 if(EXISTS "${WORK_DIR}/build/embedded")
   step("${WORK_DIR}/build/embedded")
 elseif(HAVE_MPI)

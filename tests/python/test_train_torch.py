@@ -235,3 +235,38 @@ def test_wrong_configurations_are_refused() -> None:
         TorchConfig(timeout_s=0)
     with pytest.raises(TypeError, match="TorchConfig"):
         TorchTrainer(lambda: None, torch_config=train.BackendConfig())
+
+
+def test_the_backend_goes_by_the_workers_gpus() -> None:
+    from types import SimpleNamespace
+
+    from trireme.train.torch._config import choose_backend
+
+    def torch(cuda: bool = True, nccl: bool = True) -> Any:
+        return SimpleNamespace(
+            __version__="2.x",
+            cuda=SimpleNamespace(is_available=lambda: cuda),
+            distributed=SimpleNamespace(is_nccl_available=lambda: nccl),
+        )
+
+    assert choose_backend(torch(), None, gpu=True) == "nccl"
+    assert choose_backend(torch(), None, gpu=False) == "gloo"
+    assert choose_backend(torch(), "gloo", gpu=True) == "gloo"
+    assert choose_backend(torch(), "nccl", gpu=True) == "nccl"
+    with pytest.raises(RuntimeError, match="the workers have GPUs.*torch 2.x sees no GPU: it was built without CUDA"):
+        choose_backend(torch(cuda=False), None, gpu=True)
+    with pytest.raises(RuntimeError, match="is 'nccl', but torch 2.x was built without NCCL"):
+        choose_backend(torch(nccl=False), "nccl", gpu=True)
+
+
+@needs_torch
+@pytest.mark.usefixtures("runtime")
+def test_nccl_without_gpus_says_what_to_set(tmp_path: Path) -> None:
+    trainer = TorchTrainer(
+        lambda: None,
+        torch_config=TorchConfig(backend="nccl"),
+        scaling_config=train.ScalingConfig(num_workers=2),
+        run_config=train.RunConfig(storage_path=str(tmp_path)),
+    )
+    with pytest.raises(train.TrainingFailedError, match=r"reserved no GPU; set ScalingConfig\(use_gpu=True\)"):
+        trainer.fit()

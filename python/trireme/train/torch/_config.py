@@ -67,9 +67,7 @@ class TorchConfig(BackendConfig):
             # gloo otherwise binds to whatever the host's name resolves to, which need not be an address of this host.
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
         gpu = session.run.resources.get("GPU", 0) > 0
-        backend = self.backend or ("nccl" if gpu else "gloo")
-        if backend == "nccl" and not dist.is_nccl_available():
-            raise RuntimeError("TorchConfig.backend is 'nccl', but this torch was built without NCCL; use 'gloo'")
+        backend = choose_backend(torch, self.backend, gpu)
         if gpu:
             torch.cuda.set_device(get_device())
         timeout = datetime.timedelta(seconds=self.timeout_s)
@@ -90,3 +88,29 @@ class TorchConfig(BackendConfig):
             if dist.get_backend() == "gloo":
                 dist.barrier()
             dist.destroy_process_group()
+
+
+def choose_backend(torch: Any, wanted: str | None, gpu: bool) -> str:
+    """What torch.distributed is to use: `wanted`, or by whether the worker has reserved a GPU.
+
+    Raises
+    ------
+    RuntimeError
+        It would be NCCL, and the worker has no GPU or this torch cannot use it.
+    """
+    backend = wanted or ("nccl" if gpu else "gloo")
+    if backend != "nccl":
+        return backend
+    why = "TorchConfig.backend is 'nccl'" if wanted else "the workers have GPUs, for which torch.distributed uses NCCL"
+    if not gpu:
+        raise RuntimeError(
+            f"{why}, but the workers have reserved no GPU; set ScalingConfig(use_gpu=True), or use TorchConfig(backend='gloo')"
+        )
+    if not torch.cuda.is_available():
+        raise RuntimeError(
+            f"{why}, but torch {torch.__version__} sees no GPU: it was built without CUDA, or the driver is missing; install "
+            "a torch with CUDA, or train on CPUs (ScalingConfig(use_gpu=False))"
+        )
+    if not torch.distributed.is_nccl_available():
+        raise RuntimeError(f"{why}, but torch {torch.__version__} was built without NCCL; use TorchConfig(backend='gloo')")
+    return backend

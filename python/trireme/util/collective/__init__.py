@@ -1,7 +1,7 @@
 """Ray's `util.collective`: groups of actors, tasks or drivers that reduce and exchange arrays without the object store.
 
-Arrays are NumPy arrays, torch tensors on the CPU, or anything with the buffer protocol or `__dlpack__`; contiguous, and used
-in place. Beyond Ray: `start_*` forms that return at once, `alltoall`, `ReduceOp.MEAN`, and groups whose results are the
+Arrays are NumPy arrays, torch tensors, or anything with the buffer protocol or `__dlpack__`; contiguous, and used in place. They
+lie in the host's memory, or on GPUs in groups of backend "nccl". Beyond Ray: `start_*` forms that return at once, `alltoall`, `ReduceOp.MEAN`, and groups whose results are the
 same bit for bit.
 """
 
@@ -11,6 +11,7 @@ __getattr__, __dir__ = attach(
     __name__,
     {
         "Backend": "types",
+        "BackendUnavailableError": "types",
         "CollectiveError": "types",
         "ReduceOp": "types",
         "create_collective_group": "groups",

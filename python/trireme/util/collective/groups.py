@@ -9,6 +9,7 @@ from typing import Any
 
 import trireme
 from trireme.util.collective.meeting import exchange_through
+from trireme.util.collective.nccl import NcclCommunicator
 from trireme.util.collective.types import Backend, native
 
 _groups: dict[str, Any] = {}
@@ -24,6 +25,7 @@ def init_collective_group(
     *,
     timeout: float = 1800.0,
     fixed_order: bool = False,
+    device: int | None = None,
 ) -> None:
     """Makes this process a member of a group; returns once all members have called it.
 
@@ -32,22 +34,32 @@ def init_collective_group(
     world_size, rank
         How many members there are, and which of them this is.
     backend
-        "auto", "cpu" or "gloo": shared memory inside a node, UCX between nodes.
+        "auto", "cpu" or "gloo": shared memory inside a node, UCX between nodes. "nccl": arrays on GPUs.
     group_name
         Under which all members know the group.
     timeout
         Seconds after which making the group, or an operation, fails on every member.
     fixed_order
         Reductions combine the members in the order of their ranks: the same bits for the same number of members.
+        Not with "nccl".
+    device
+        With "nccl": this member's CUDA device; torch's current one unless given, 0 without torch. Two members on one device
+        are an error of NCCL.
 
     Raises
     ------
+    BackendUnavailableError
+        "nccl" where Trireme was built without it (on this member), or some member has no CUDA device (on all of them).
     RuntimeError
         This process is a member of a group of that name already.
     TimeoutError
         Not all members came.
     """
-    Backend.check(backend)
+    kind = Backend.check(backend)
+    if kind == Backend.NCCL and fixed_order:
+        raise ValueError("fixed_order: NCCL chooses the order of a reduction itself; use backend='cpu'")
+    if kind != Backend.NCCL and device is not None:
+        raise ValueError(f"device={device}: only backend 'nccl' has one, not {backend!r}")
     if world_size < 1 or not 0 <= rank < world_size:
         raise ValueError(f"rank {rank} of {world_size} members makes no sense")
     with _lock:
@@ -55,9 +67,11 @@ def init_collective_group(
             raise RuntimeError(f"group {group_name!r} is initialised already; destroy_collective_group() ends it")
         _groups[group_name] = None
     try:
-        group = native().Communicator(
-            rank, world_size, exchange_through(group_name, rank, world_size), group_name, timeout, fixed_order
-        )
+        exchange = exchange_through(group_name, rank, world_size)
+        if kind == Backend.NCCL:
+            group: Any = NcclCommunicator(rank, world_size, exchange, group_name, timeout, device)
+        else:
+            group = native().Communicator(rank, world_size, exchange, group_name, timeout, fixed_order)
     except BaseException:
         with _lock:
             del _groups[group_name]
@@ -77,22 +91,22 @@ def create_collective_group(
 
     The plan lives until `destroy_collective_group` is called here.
     """
-    Backend.check(backend)
+    kind = Backend.check(backend)
     if len(actors) != world_size or sorted(ranks) != list(range(world_size)):
         raise ValueError(f"{len(actors)} actors and ranks {list(ranks)} are no group of {world_size}")
     members = {actor._actor_id.hex(): rank for actor, rank in zip(actors, ranks)}
-    plan = trireme.remote(_Plan).options(name=_PLAN + group_name, num_cpus=0, lifetime="detached").remote(members)
-    trireme.get(plan.members.remote())  # so that it is there when an actor asks
+    plan = trireme.remote(_Plan).options(name=_PLAN + group_name, num_cpus=0, lifetime="detached").remote(members, kind)
+    trireme.get(plan.read.remote())  # so that it is there when an actor asks
 
 
 class _Plan:
-    """The actor that knows which actors a planned group has."""
+    """The actor that knows which actors a planned group has, and its backend."""
 
-    def __init__(self, members: dict[str, int]) -> None:
-        self._members = members
+    def __init__(self, members: dict[str, int], backend: str) -> None:
+        self._plan = members, backend
 
-    def members(self) -> dict[str, int]:
-        return self._members
+    def read(self) -> tuple[dict[str, int], str]:
+        return self._plan
 
 
 def destroy_collective_group(group_name: str = "default") -> None:
@@ -142,11 +156,11 @@ def get_group(group_name: str = "default") -> Any:
         plan = trireme.get_actor(_PLAN + group_name)
     except ValueError as error:
         raise RuntimeError(missing) from error
-    members = trireme.get(plan.members.remote())
+    members, backend = trireme.get(plan.read.remote())
     rank = members.get(trireme.get_runtime_context().get_actor_id())
     if rank is None:
         raise RuntimeError(missing)
-    init_collective_group(len(members), rank, group_name=group_name)
+    init_collective_group(len(members), rank, backend, group_name)
     return _groups[group_name]
 
 

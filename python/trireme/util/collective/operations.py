@@ -1,6 +1,7 @@
 """The operations, with Ray's names and arguments. Every member calls the same ones in the same order.
 
-`start_*` return at once; call `wait()` on what they return before touching the arrays.
+`start_*` return at once; call `wait()` on what they return before touching the arrays. (With backend "nccl" what is queued on
+the same CUDA stream need not wait; see `trireme.util.collective.nccl`.)
 """
 
 from __future__ import annotations
@@ -149,6 +150,9 @@ def _check_list(tensor_list: Sequence[Any], size: int) -> None:
         raise ValueError(f"the list holds {len(tensor_list)} tensors, expected one for each of the {size} members")
     if any(part.shape != tensor_list[0].shape or part.dtype != tensor_list[0].dtype for part in tensor_list):
         raise ValueError("the tensors of the list differ in shape or type")
+    devices = {str(getattr(part, "device", "cpu")) for part in tensor_list}
+    if len(devices) > 1:
+        raise ValueError(f"the tensors of the list lie on different devices: {', '.join(sorted(devices))}")
 
 
 def _flat(tensor_list: Sequence[Any]) -> Any:

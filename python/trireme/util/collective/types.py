@@ -16,8 +16,12 @@ class ReduceOp(enum.IntEnum):
     MEAN = 4
 
 
+class BackendUnavailableError(RuntimeError):
+    """The backend asked for cannot be used: built without it, or a member without a GPU (named)."""
+
+
 class Backend:
-    """How a group moves its arrays. All names but NCCL mean the same: shared memory inside a node, UCX between nodes."""
+    """How a group moves its arrays. NCCL: on GPUs. All others mean the same: shared memory inside a node, UCX between nodes."""
 
     AUTO = "auto"
     CPU = "cpu"
@@ -26,24 +30,19 @@ class Backend:
 
     @staticmethod
     def check(name: str) -> str:
-        """The backend of that name.
+        """The backend of that name, "cpu" or "nccl".
 
         Raises
         ------
         ValueError
             There is none.
-        NotImplementedError
-            For "nccl": Python groups reduce on the CPU; torch.distributed offers NCCL to torch tensors.
         """
         lowered = str(name).lower()
         if lowered in (Backend.AUTO, Backend.CPU, Backend.GLOO, "torch_gloo"):
             return Backend.CPU
         if lowered == Backend.NCCL:
-            raise NotImplementedError(
-                "backend 'nccl': groups of Python processes reduce on the CPU (backend='auto'). For tensors on a GPU use "
-                "torch.distributed with NCCL (trireme.train.torch sets it up); C++ has trireme::ml::NcclGroup"
-            )
-        raise ValueError(f"no backend {name!r}; there are: auto, cpu, gloo")
+            return Backend.NCCL
+        raise ValueError(f"no backend {name!r}; there are: auto, cpu, gloo, nccl")
 
 
 def __getattr__(name: str) -> Any:
