@@ -9,6 +9,7 @@ set(TRIREME_LAYERS trireme_base trireme_transport trireme_objstore trireme_sched
 # names they have here and users' own base/ or scheduler/ stay theirs unless they look there. The test
 # consumer.find_package includes every public header, and so finds what is missing from this list.
 set(TRIREME_INTERNAL_HEADERS
+  base/block_cache.hpp
   base/check.hpp
   base/ids.hpp
   base/result.hpp
