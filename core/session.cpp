@@ -244,6 +244,7 @@ void Session::leave() {
   engine_->stop();
   set_process_core(nullptr);
   router_->close(200 * kMillisecond);
+  launcher_.reset();  // whoever keeps the session keeps no descriptor
 }
 
 void Session::abandon_memory() {

@@ -54,7 +54,7 @@ class Session {
   void leave();
   Topology describe();
 
-  std::unique_ptr<LauncherWatch> launcher_;  ///< first, so that it watches to the very end
+  std::unique_ptr<LauncherWatch> launcher_;  ///< until leave() is through
   std::vector<transport::Member> members_;
   scheduler::Topology whole_, mine_;
   std::vector<scheduler::Place> places_;

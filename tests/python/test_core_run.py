@@ -337,7 +337,7 @@ def test_init_as_context_manager(trireme):
     ("arguments", "error", "says"),
     [
         ({"num_cpu": 1}, TypeError, "num_cpus"),
-        ({"num_cpus": 0}, ValueError, "num_cpus"),
+        ({"num_cpus": -1}, ValueError, "num_cpus"),
         ({"num_cpus": "2"}, ValueError, "num_cpus"),
         ({"num_gpus": -1}, ValueError, "num_gpus"),
         ({"resources": {"CPU": 1}}, ValueError, "num_cpus"),
