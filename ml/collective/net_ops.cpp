@@ -76,7 +76,10 @@ class Ring {
   Ring(Fabric& fabric, Team team, std::byte* data, std::size_t count, DType type)
       : fabric_(fabric), team_(team), data_(data), element_(bytes_of(type)), parts_(shares(count, team.size())) {
     at_ = starts(parts_, element_);
-    segment_ = std::max<std::size_t>(1, kThresholds.net_segment_bytes / element_);
+    // Of a large share, larger ones: every segment is a rendezvous.
+    const auto bytes = std::clamp(parts_[0] * element_ / kThresholds.ring_segments, kThresholds.net_segment_bytes,
+                                  kThresholds.ring_segment_bytes_max);
+    segment_ = std::max<std::size_t>(1, bytes / element_);
     segments_ = std::max<std::size_t>(1, (parts_[0] + segment_ - 1) / segment_);  // the first share is the largest
   }
   std::size_t items() const { return 2 * (team_.size() - 1) * segments_; }  ///< received by each member

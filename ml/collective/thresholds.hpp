@@ -16,6 +16,9 @@ struct Thresholds {
   std::size_t net_doubling_bytes = 32U << 10U;
   /// Piece of the ring: small enough that combining overlaps with moving.
   std::size_t net_segment_bytes = 512U << 10U;
+  /// Of a share so large that it would be cut into more than this many, up to this size each.
+  std::size_t ring_segments = 8;
+  std::size_t ring_segment_bytes_max = 4U << 20U;
   /// Broadcast between nodes: a binomial tree up to here, a chain of segments above.
   std::size_t net_tree_bytes = 64U << 10U;
   /// fixed_order: up to here everybody sends everything to everybody; above, to the member that combines that part.
