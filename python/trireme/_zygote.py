@@ -130,7 +130,7 @@ class _Zygote:
             # What most programs use is imported while nothing else is to be done, for the workers to come.
             readable, _, _ = select.select([self.channel, self.wake], [], [], 0.3 if later else None)
             if not readable:
-                _try_import(later.pop(0))
+                _try_import(later.pop(0))  # nothing to do where it has come meanwhile
                 self._freeze()
                 continue
             if self.wake in readable:
@@ -165,6 +165,10 @@ class _Zygote:
         return bool(packet)
 
     def _fork(self, command: bytes) -> None:
+        if "cloudpickle" not in sys.modules:
+            # Whatever a worker is sent first needs it: imported once here, not in every worker.
+            _try_import("cloudpickle")
+            self._freeze()
         fields = json.loads(command)
         worker = fields["worker"]
         parent = os.getpid()
