@@ -116,7 +116,10 @@ void Worker::drop_dead() {
     if (entry == 0 || !work->claimed.load(std::memory_order_acquire)) {
       // Those that are left lie deeper, or in another thread's deque.
       dead = 0;
-      if (entry != 0) deque.push(entry);
+      if (entry != 0) {
+        deque.push(entry);
+        pool.notify();  // a thread that looked meanwhile did not see it
+      }
       return;
     }
     --dead;
