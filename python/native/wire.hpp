@@ -33,7 +33,8 @@ inline Writer begin(Bytes& frame, Frame kind) {
 
 /// A packed value: what the package pickled, and its out-of-band buffers.
 ///
-///   u32 buffers | u32 0 | u64 size of data | buffers x u64 size | data | each buffer, at a multiple of 64 bytes
+///   u32 buffers | u32 0 | u64 size of data | buffers x u64 size | data | each buffer, at a multiple of 64 bytes (of
+///   4096 from 64 KiB on)
 ///
 /// Offsets are from the beginning of the blob, which lies at a multiple of 64 bytes where it is large.
 struct PackedLayout {
