@@ -8,13 +8,14 @@ apart for the program. So this is the work of benchmarks/python/micro.py in the 
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
+import runtime  # noqa: E402 - what the programs measure with
 
 SECONDS = 0.4
 BATCH = 1000
@@ -28,15 +29,7 @@ def measure(ray: Any, remote: Callable, ops: int) -> float:
         else:
             ray.get([remote() for _ in range(ops)])
 
-    one()
-    rounds = 0
-    begin = time.perf_counter()
-    while True:
-        one()
-        rounds += 1
-        took = time.perf_counter() - begin
-        if took > SECONDS:
-            return 1e6 * took / (rounds * ops)
+    return 1e6 * runtime.seconds_per_op(one, ops, SECONDS)
 
 
 if INSIDE in sys.argv:  # in each of Charm++'s processes; what is called lives in a module
@@ -66,7 +59,7 @@ if INSIDE in sys.argv:  # in each of Charm++'s processes; what is called lives i
             "call_batch": (actors[-1].empty.remote, BATCH),
         }
         for case in arguments[-1].split(","):
-            print(json.dumps({"case": case, "unit": "us/call", "value": measure(ray, *cases[case])}), flush=True)
+            runtime.sample(case, "us/call", measure(ray, *cases[case]))
         exit()
 
 
@@ -75,7 +68,7 @@ def main() -> int:
     if not wanted or not set(wanted) <= {"task_one", "task_batch", "call_one", "call_batch"}:
         print(__doc__, file=sys.stderr)
         return 2
-    cores = len(os.sched_getaffinity(0))
+    cores = runtime.cores()
     command = [sys.executable, "-m", "charmrun.start", f"+p{cores}", "++local", __file__, INSIDE, sys.argv[1]]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]

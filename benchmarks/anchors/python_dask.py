@@ -5,13 +5,14 @@ usage: python_dask.py task_one|task_batch[,...]     (microseconds a task)
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import sys
-import time
+from pathlib import Path
 
 from distributed import Client, LocalCluster
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
+import runtime  # noqa: E402 - what the programs measure with
 
 SECONDS = 0.4
 
@@ -28,15 +29,7 @@ def measure(client: Client, ops: int) -> float:
         client.gather(client.map(empty, range(number, number + ops), pure=False))
         number += ops
 
-    one()
-    rounds = 0
-    begin = time.perf_counter()
-    while True:
-        one()
-        rounds += 1
-        took = time.perf_counter() - begin
-        if took > SECONDS:
-            return 1e6 * took / (rounds * ops)
+    return 1e6 * runtime.seconds_per_op(one, ops, SECONDS)
 
 
 def main() -> int:
@@ -45,13 +38,13 @@ def main() -> int:
     if not wanted or not set(wanted) <= set(cases):
         print(__doc__, file=sys.stderr)
         return 2
-    cores = len(os.sched_getaffinity(0))
+    cores = runtime.cores()
     with (
         LocalCluster(n_workers=cores, threads_per_worker=1, dashboard_address=None, silence_logs=logging.ERROR) as cluster,
         Client(cluster) as client,
     ):
         for case in wanted:
-            print(json.dumps({"case": case, "unit": "us/call", "value": measure(client, cases[case])}), flush=True)
+            runtime.sample(case, "us/call", measure(client, cases[case]))
     return 0
 
 

@@ -227,6 +227,8 @@ PyObject* get_many(PyObject*, PyObject* const* args, Py_ssize_t count) {
   }
   if (!PyList_CheckExact(args[0])) Py_RETURN_NONE;
   try {
+    const auto api = the_api();
+    if (!api->settles()) Py_RETURN_NONE;
     const auto size = static_cast<std::size_t>(PyList_GET_SIZE(args[0]));
     std::vector<RefPtr> refs;
     refs.reserve(size);
@@ -237,8 +239,6 @@ PyObject* get_many(PyObject*, PyObject* const* args, Py_ssize_t count) {
       refs.push_back(reference_in(item));
       ready = ready && refs.back()->ready();
     }
-    const auto api = the_api();
-    if (!api->settles()) Py_RETURN_NONE;
     const auto deadline = deadline_of(args[1]);
     if (!ready) {
       try {

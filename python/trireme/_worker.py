@@ -467,7 +467,7 @@ def _leave(status: int) -> None:
 
 
 def _reseed(numpy: Any) -> None:
-    """Or all workers would draw the template's numbers. 256 bits as an array: seed() alone takes a millisecond."""
+    """Or all workers would draw the template's numbers. 256 bits as an array: seed() alone imports and computes much more."""
     numpy.random.seed(numpy.frombuffer(os.urandom(32), dtype=numpy.uint32))
 
 
