@@ -125,7 +125,20 @@ def test_functions_of_cells_are_redefined_and_init_is_run_again(kernel: Kernel) 
 
 def test_what_tasks_print_is_shown_under_the_cell(kernel: Kernel) -> None:
     kernel.run("import trireme\ntrireme.init()\n@trireme.remote\ndef speaks():\n    print('from a task')")
-    ran = kernel.run("import time\ntrireme.get(speaks.remote())\ntime.sleep(2)")
+    # The line comes by a thread of its own, so the cell goes on until it has been written.
+    ran = kernel.run(f"""
+import sys, threading
+written = threading.Event()
+for stream in (sys.stdout, sys.stderr):
+    def write(text, inner=stream.write):
+        inner(text)
+        if "from a task" in text:
+            written.set()
+    stream.write = write
+trireme.get(speaks.remote())
+assert written.wait({LIMIT_S}), "nothing was written"
+""")
+    assert ran.status == "ok"
     assert re.search(r"\(speaks pid=\d+ rank=0\) from a task", ran.text)
 
 
