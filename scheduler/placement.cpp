@@ -5,13 +5,21 @@
 
 #include <fmt/format.h>
 
+#include "scheduler/placement_index.hpp"
+
 namespace trireme::scheduler {
 namespace {
 
-/// How many random ranks choose() looks at for a free one before it settles for the least busy of those. In trireme-sim
-/// at 1,000 ranks, 64 looks lose 2 points of efficiency against 256, and 512 gain 2, for twice the CPU in a job that is
-/// full.
+/// In a job of more living ranks choose() does not look at all of them: a demand that is asked for again and again has
+/// a RoomIndex, another one gets the least busy of so many random ranks.
 constexpr std::uint32_t kLooksMax = 256;
+
+/// Demands that may have an index at a time. Each costs some 20 bytes per rank, and a step in every update().
+constexpr std::size_t kIndexesMax = 8;
+
+/// Asked for so often without being pushed out by others, a demand gets an index: it costs about as much to make, per
+/// rank, as a look.
+constexpr std::uint32_t kIndexAfter = 32;
 
 /// How often the demand still fits; below 1 the rank is busy, below 0 it has a backlog.
 double room(const Resources& demand, const Resources& available) {
@@ -39,11 +47,22 @@ struct ClusterView::Impl {
   struct RankState {
     std::uint32_t cls = 0;
     std::uint32_t node = 0;
+    std::uint32_t known = kUnheard;  // index of `known`; without one the rank is as free as at the start
     bool alive = true;
   };
+  static constexpr std::uint32_t kUnheard = UINT32_MAX;
   struct Known {
     std::uint64_t version = 0;
     Resources available;
+  };
+  /// A kind of demand, and the index of the ranks for it once it was asked for often.
+  struct Shape {
+    Resources resources;
+    std::vector<LabelRule> labels;
+    std::vector<bool> eligible;  // by class
+    std::uint32_t asked = 0;
+    std::uint64_t last_asked = 0;
+    std::unique_ptr<RoomIndex> index;
   };
   struct Group {
     GroupPlacement placement;
@@ -57,13 +76,50 @@ struct ClusterView::Impl {
   std::vector<std::string> node_names;
   std::vector<std::vector<Rank>> node_ranks;
   std::unordered_map<std::string, std::uint32_t> node_index;
-  std::unordered_map<Rank, Known> known;  // ranks not here are as free as at the start
+  std::vector<Known> known;
+  std::vector<Shape> shapes;  // at most kIndexesMax
+  std::uint64_t asked = 0;
   std::unordered_map<GroupId, Group> groups;
   std::uint32_t spread_cursor;
 
   const Resources& available(Rank rank) const {
-    const auto at = known.find(rank);
-    return at == known.end() ? classes[ranks[rank].cls].total : at->second.available;
+    const auto at = ranks[rank].known;
+    return at == kUnheard ? classes[ranks[rank].cls].total : known[at].available;
+  }
+  Known& know(Rank rank) {
+    auto& at = ranks[rank].known;
+    if (at == kUnheard) {
+      at = static_cast<std::uint32_t>(known.size());
+      known.push_back({0, classes[ranks[rank].cls].total});
+    }
+    return known[at];
+  }
+  /// What is available on the rank changed.
+  void moved(Rank rank) {
+    for (auto& shape : shapes)
+      if (shape.index && shape.eligible[ranks[rank].cls])
+        shape.index->set(rank, room(shape.resources, available(rank)));
+  }
+  /// The index for the demand, if it has one by now.
+  RoomIndex* index_of(const Demand& demand, const std::vector<bool>& eligible) {
+    auto at = std::find_if(shapes.begin(), shapes.end(), [&](const Shape& shape) {
+      return shape.resources == demand.resources && shape.labels == demand.labels;
+    });
+    if (at == shapes.end()) {
+      if (shapes.size() == kIndexesMax)
+        shapes.erase(std::min_element(shapes.begin(), shapes.end(),
+                                      [](const Shape& a, const Shape& b) { return a.last_asked < b.last_asked; }));
+      at = shapes.insert(shapes.end(), {demand.resources, demand.labels, eligible, 0, 0, nullptr});
+    }
+    at->last_asked = ++asked;
+    if (!at->index && ++at->asked > kIndexAfter) {
+      const auto count = static_cast<std::uint32_t>(ranks.size());
+      at->index = std::make_unique<RoomIndex>(count, self + 1);
+      for (Rank rank = 0; rank < count; ++rank)
+        if (ranks[rank].alive && at->eligible[ranks[rank].cls])
+          at->index->set(rank, room(demand.resources, available(rank)));
+    }
+    return at->index.get();
   }
 
   /// One choose() call: what is eligible, and the best rank seen so far.
@@ -182,7 +238,7 @@ struct ClusterView::Impl {
     return out.empty() ? "any" : out;
   }
 
-  Result<Choice> choose_normal(const Demand& demand, Rng& rng, const std::vector<Rank>& avoid) const {
+  Result<Choice> choose_normal(const Demand& demand, Rng& rng, const std::vector<Rank>& avoid) {
     Search search(*this, demand, avoid);
     if (search.living == 0) return nowhere(demand, "");
     const auto hit = [&](Rank rank) -> Result<Choice> { return Choice{rank, true, -1}; };
@@ -204,6 +260,11 @@ struct ClusterView::Impl {
         for (std::size_t i = 0; i < members.size(); ++i)
           if (const Rank rank = members[(start + i) % members.size()]; search.look(rank)) return hit(rank);
       }
+    } else if (auto* index = index_of(demand, search.eligible)) {
+      if (const Rank rank = index->fitting(avoid); rank != kNoRank) return hit(rank);
+      // Of equals, one seen before: it is near.
+      if (const Rank rank = index->least_busy(avoid); rank != kNoRank) search.look(rank);
+      if (search.best == kNoRank) search.look(search.random_eligible(rng));
     } else {
       for (std::uint32_t i = 0; i < kLooksMax; ++i)
         if (const Rank rank = search.random_eligible(rng); search.look(rank)) return hit(rank);
@@ -229,7 +290,7 @@ struct ClusterView::Impl {
     return Choice{search.best, false, -1};
   }
 
-  Result<Choice> choose_affinity(const Demand& demand, Rng& rng, const std::vector<Rank>& avoid) const {
+  Result<Choice> choose_affinity(const Demand& demand, Rng& rng, const std::vector<Rank>& avoid) {
     Search search(*this, demand, avoid);
     std::string_view why = ", which is not in this job";
     if (demand.affinity_rank != kNoRank) {
@@ -331,7 +392,8 @@ ClusterView::ClusterView(Rank self, std::vector<RankInfo> infos, bool can_grow) 
     if (new_cls) view.classes.push_back({cls->first.first, cls->first.second, {}, 0});
     view.classes[cls->second].ranks.push_back(rank);
     ++view.classes[cls->second].living;
-    view.ranks[rank] = {cls->second, node->second, true};
+    view.ranks[rank].cls = cls->second;
+    view.ranks[rank].node = node->second;
   }
 }
 
@@ -354,27 +416,33 @@ void ClusterView::on_rank_lost(Rank rank) {
   auto& state = impl_->ranks[rank];
   state.alive = false;
   --impl_->classes[state.cls].living;
-  impl_->known.erase(rank);
+  for (auto& shape : impl_->shapes) {
+    // Classes that nobody of is left are eligible for nothing.
+    if (impl_->classes[state.cls].living == 0) shape.eligible[state.cls] = false;
+    if (shape.index) shape.index->erase(rank);
+  }
 }
 
 void ClusterView::update(Rank rank, std::uint64_t version, const Resources& available) {
   if (!alive(rank)) return;
-  auto& known = impl_->known[rank];
+  auto& known = impl_->know(rank);
   if (version < known.version) return;
   known = {version, available};
+  impl_->moved(rank);
 }
 
 void ClusterView::assume(Rank rank, const Resources& demand) {
   if (!alive(rank) || demand.empty()) return;
-  const auto at = impl_->known.try_emplace(rank, Impl::Known{0, total(rank)}).first;
-  at->second.available -= demand;
+  impl_->know(rank).available -= demand;
+  impl_->moved(rank);
 }
 
 void ClusterView::give_back(Rank rank, const Resources& demand) {
-  const auto at = impl_->known.find(rank);
-  if (at == impl_->known.end() || demand.empty()) return;
-  at->second.available += demand;
-  if (!at->second.available.fits(total(rank))) at->second.available = total(rank);
+  if (!alive(rank) || impl_->ranks[rank].known == Impl::kUnheard || demand.empty()) return;
+  auto& available = impl_->know(rank).available;
+  available += demand;
+  if (!available.fits(total(rank))) available = total(rank);
+  impl_->moved(rank);
 }
 
 void ClusterView::set_group(GroupId id, GroupPlacement placement) {

@@ -68,6 +68,13 @@ class Placement(unittest.TestCase):
         self.assertLess(found["messages_per_task"], 12)
         self.assertEqual(found["messages_after_work"], 0)
 
+    def test_thousands_of_ranks_are_placed_on_through_the_index(self) -> None:
+        found = figures("--ranks", "2000", "--tasks-per-core", "20", "--workload", "placement")
+        self.assertEqual(found["tasks"], 2000 * 20)
+        self.assertGreater(found["efficiency"], 0.8)
+        self.assertLess(found["messages_per_task"], 8)
+        self.assertEqual(found["messages_after_work"], 0)
+
     def test_a_seed_gives_the_same_run(self) -> None:
         self.assertEqual(self.figures(seed=5), self.figures(seed=5))
 
