@@ -140,6 +140,12 @@ class Refs {
   void on_released(Entry& entry);
   void on_became_ready(Entry& entry);
 
+  /// Goes through the cells of this rank that other ranks know, or knew.
+  template <class F>
+  void each_owned(F f) const {
+    for (const auto& [id, entry] : entries_)
+      if (entry->owned) f(*entry);
+  }
   std::size_t entries() const { return entries_.size(); }
   std::size_t held() const { return held_.size(); }
   /// For leak reports: "owned 0.3 grants 1:2 ...".

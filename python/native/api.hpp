@@ -114,6 +114,8 @@ class Api {
   virtual void remove_group(ObjectId id) = 0;
   /// JSON: a list of {rank, alive, node, host, pid, cpus, total, available, labels}.
   virtual std::string ranks(const Check& interrupted) = 0;
+  /// JSON: describe_objects() of this rank.
+  virtual std::string objects(const Check& interrupted) = 0;
 };
 
 }  // namespace trireme::python

@@ -162,11 +162,12 @@ py::object imported(Core& core, Rank rank, py::handle key) {
   return py::bytes(reinterpret_cast<const char*>(blob.data()), blob.size());
 }
 
-py::object ranks(Core& core) {
+template <std::string (Api::*Ask)(const Api::Check&)>
+py::object told(Core& core) {
   std::string text;
   {
     const Unlocked unlocked;
-    text = core.api->ranks(signals());
+    text = ((*core.api).*Ask)(signals());
   }
   return py::module_::import("json").attr("loads")(text);
 }
@@ -258,7 +259,8 @@ void bind_core(py::module_& module) {
       .def("create_group", &create_group, py::arg("strategy"), py::arg("bundles"))
       .def(
           "group", [](Core&, py::handle id) { return find_group(text_of(id.ptr())); }, py::arg("id"))
-      .def("ranks", &ranks);
+      .def("ranks", &told<&Api::ranks>)
+      .def("objects", &told<&Api::objects>);
 }
 
 }  // namespace trireme::python::bind

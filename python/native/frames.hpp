@@ -70,6 +70,7 @@ enum class Frame : std::uint8_t {
   label,          ///< text: what its output is prefixed with
   myself,         ///< v request: the actor that this process is. Reply: v handle, 0: it is none
   failure,        ///< v request, v handle. Reply: u8 failed, then the error; never fetches the value
+  objects,        ///< v request. Reply: text, JSON
 };
 
 enum class WorkKind : std::uint8_t { task = 0, create = 1, call = 2 };

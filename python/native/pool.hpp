@@ -81,6 +81,14 @@ class Pool final : public Runner, public core::SideQueue, public scheduler::Poll
   bool cancel(std::uint64_t key, bool force, bool recursive);
   /// Any thread: the actor's process is killed, and started again if it may be.
   bool restart_actor(detail::LocalActor* actor);
+  /// For describe_objects().
+  struct Calls {
+    std::unordered_map<const detail::Cell*, const char*> states;  ///< results of calls that are here, not ready yet
+    std::unordered_set<const detail::Cell*> used;                 ///< arguments of those calls
+    std::vector<detail::CellRef> queued;                          ///< calls for which there is no worker now
+  };
+  /// Any thread: what `calls` says, and every worker process, with the lock held.
+  void list(const std::function<void(const Worker&)>& each, Calls& calls);
   /// Where to map the arena of this or another rank of the node; fd -1: it cannot be.
   Located arena_of(Rank rank) const;
 

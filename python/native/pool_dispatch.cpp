@@ -129,6 +129,29 @@ std::size_t Pool::take_exportable(std::size_t count, std::vector<scheduler::Work
 
 bool Pool::was_cancelled(std::uint64_t key) { return cancelled_.erase(key) != 0; }
 
+void Pool::list(const std::function<void(const Worker&)>& each, Calls& calls) {
+  const std::lock_guard lock(mutex_);
+  const auto note = [&calls](const CellRef& call, const char* state) {
+    auto* invocation = invocation_of(call);
+    calls.states.emplace(call.get(), state);
+    if (invocation->extra != nullptr)
+      for (const auto& element : invocation->extra->elements) calls.states.emplace(element.get(), state);
+    for (const auto& ref : body_of(invocation).refs) calls.used.insert(ref.get());
+  };
+  for (const auto& [token, flight] : flights_) {
+    if (flight->worker == nullptr) continue;
+    const auto& tasks = flight->worker->tasks;
+    const bool ahead = !flight->actor_call && !tasks.empty() && tasks.front() != token;
+    note(flight->call, ahead ? "SUBMITTED_TO_WORKER" : "RUNNING");
+  }
+  for (const auto& queued : pending_) {
+    note(queued.call, "PENDING_NODE_ASSIGNMENT");
+    calls.queued.push_back(queued.call);
+  }
+  for (const auto& worker : workers_)
+    if (worker != nullptr && !worker->gone) each(*worker);
+}
+
 bool Pool::has_cpu() const { return running_ < std::max(0.0, options_.cpus - std::ceil(held_cpus_)); }
 
 Worker* Pool::worker_for(const CallText& text) {

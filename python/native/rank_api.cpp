@@ -12,6 +12,7 @@
 #include "core/current.hpp"
 #include "core/session.hpp"
 #include "python/native/gathering.hpp"
+#include "python/native/objects.hpp"
 #include "python/native/pool.hpp"
 #include "python/native/requests.hpp"
 #include "python/native/work.hpp"
@@ -46,8 +47,10 @@ struct Holds {
 
 class CellReference final : public Reference {
  public:
-  explicit CellReference(CellRef c) : cell(std::move(c)) {}
+  /// `value`: it keeps a value in place, nobody refers to it.
+  explicit CellReference(CellRef c, bool value = false) : cell(std::move(c)), listed_(cell.get(), value) {}
   ~CellReference() override {
+    listed_.leave();
     if (holds.give_up())
       cell = {};
     else
@@ -70,6 +73,7 @@ class CellReference final : public Reference {
 
  private:
   std::atomic<bool> heard_{false};
+  HeldCell listed_;
 };
 
 /// A value that was pinned for the interpreter.
@@ -162,6 +166,7 @@ class RankApiImpl final : public RankApi {
                            const Check& interrupted) override;
   void remove_group(ObjectId id) override { GroupTable::instance().remove(id); }
   std::string ranks(const Check& interrupted) override;
+  std::string objects(const Check& interrupted) override;
   void serve(const Check& interrupted) override;
   void stop() override;
   std::vector<LogLine> next_logs() override { return logs_->next_logs(); }
@@ -370,7 +375,7 @@ Got RankApiImpl::got(const CellRef& cell) {
   if (cell->form() == detail::CellForm::encoded && cell->value().lazy == detail::Value::Lazy::no) {
     // The cell keeps its own bytes.
     held.blob = cell->value().view();
-    held.keep = std::make_shared<CellReference>(cell);
+    held.keep = std::make_shared<CellReference>(cell, true);
     refs = &cell->value().refs;
     for (const auto& ref : *refs) held.refs.push_back(wrap(ref));
     return held;
@@ -574,6 +579,16 @@ std::string RankApiImpl::ranks(const Check&) {
   return text;
 }
 
+std::string RankApiImpl::objects(const Check&) {
+  need_running();
+  std::string text;
+  ask([&](auto done) {
+    text = describe_objects(*session_, *pool_);
+    done();
+  });
+  return text;
+}
+
 void RankApiImpl::serve(const Check&) {
   session_->serve();
   stop();
@@ -593,6 +608,7 @@ void RankApiImpl::stop() {
   }
   // From here on what is held is not given back to this runtime.
   Holds::session.store(0, std::memory_order_release);
+  HeldCell::leave_all();
   if (Holds::count.exchange(0, std::memory_order_acquire) != 0) {
     session_->abandon_memory();
   } else {

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "core/actors.hpp"
+#include "python/native/objects.hpp"
 #include "python/native/requests.hpp"
 #include "python/native/work.hpp"
 
@@ -103,6 +104,14 @@ bool Requests::handle(Worker& worker, Frame kind, Reader& in) {
       const auto request = in.varint();
       pool_.after([this, request, index, id] {
         const auto text = describe_ranks(pool_.session_);
+        answer(index, id, request, [&](Writer& out, Worker&) { out.text(text); });
+      });
+      break;
+    }
+    case Frame::objects: {
+      const auto request = in.varint();
+      pool_.after([this, request, index, id] {
+        const auto text = describe_objects(pool_.session_, pool_);
         answer(index, id, request, [&](Writer& out, Worker&) { out.text(text); });
       });
       break;

@@ -429,6 +429,14 @@ std::string WorkerApi::ranks(const Check& interrupted) {
   return std::string(answer.in.text());
 }
 
+std::string WorkerApi::objects(const Check& interrupted) {
+  const auto request = link_.open(Late::nothing);
+  Outbox objects(Frame::objects);
+  objects.out.varint(request);
+  auto answer = ask(request, objects.frame(), interrupted);
+  return std::string(answer.in.text());
+}
+
 RefPtr WorkerApi::myself(const Check& interrupted) {
   const auto request = link_.open(Late::handle);
   Outbox myself(Frame::myself);

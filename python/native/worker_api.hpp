@@ -81,6 +81,7 @@ class WorkerApi final : public Api {
                            const Check& interrupted) override;
   void remove_group(ObjectId id) override;
   std::string ranks(const Check& interrupted) override;
+  std::string objects(const Check& interrupted) override;
 
  private:
   /// A value on its way out: its layout, and the arena's pin where it is large and filled in there.

@@ -149,6 +149,9 @@ class _Core:
         """The group with that id, made by whichever process of the job; does not keep it."""
     def ranks(self) -> list[dict[str, Any]]:
         """One per rank: rank, alive, node, host, pid, cpus, total (resources), available (resources, as last heard), labels."""
+    def objects(self) -> dict[str, list[dict[str, Any]]]:
+        """`objects`: what this rank's processes have references to: id, pid, type, size, task_status, reference_type, name.
+        `tasks`: its calls that have not begun: key, name, state, type."""
 
 class RankCore(_Core):
     def __init__(self, *, threads: int = 0, arena_bytes: int = 0, gpus: float = -1, resources: dict[str, float] = {},

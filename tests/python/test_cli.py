@@ -105,6 +105,10 @@ def test_list_and_summary(session, actor):
     assert {row["type"] for row in rows} == {"ACTOR_TASK"}
     assert "speak" in tool("summary", "tasks").stdout
     assert "Worker" in tool("summary", "actors").stdout
+    kept = session.put("kept for the tools")
+    assert kept.hex() in tool("list", "objects", "--limit", "10000").stdout
+    assert "(put object)" in tool("summary", "objects").stdout
+    assert "DRIVER" in tool("list", "jobs").stdout
     assert "ALIVE" in tool("list", "nodes").stdout
     assert tool("list", "workers").stdout.count("\n") >= 2
     assert "PLACEMENT_GROUP_ID" in tool("list", "placement-groups").stdout

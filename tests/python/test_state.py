@@ -114,9 +114,9 @@ def test_summaries(runtime):
         return None
 
     runtime.get([summed.remote() for _ in range(4)])
-    (entry,) = [e for name, e in state.summarize_tasks()["summary"].items() if name.endswith("summed")]
+    (entry,) = [e for name, e in state.summarize_tasks()["cluster"]["summary"].items() if name.endswith("summed")]
     assert entry["state_counts"] == {"FINISHED": 4}
-    assert state.summarize_actors()["total_actors"] >= 0
+    assert state.summarize_actors()["cluster"]["total_actors"] >= 0
 
 
 def test_the_timeline_has_the_tasks(runtime, tmp_path):
@@ -158,3 +158,131 @@ def test_a_ring_keeps_the_last_records(tmp_path):
     assert {r.name for r in records} == {"short"}
     assert not any(r.error for r in records)
     assert records[-1].number == _observe.CAPACITY + 5
+
+
+def test_objects_of_the_driver(runtime):
+    import numpy as np
+
+    array = runtime.put(np.zeros(1 << 17))
+    small = runtime.put("x")
+
+    @runtime.remote(max_retries=0)
+    def makes_an_object(fail):
+        if fail:
+            raise KeyError("x")
+        return b"y" * 100_000
+
+    made, failed = makes_an_object.remote(False), makes_an_object.remote(True)
+    runtime.wait([made, failed], num_returns=2)
+    found = {o.object_id: o for o in state.list_objects(limit=10_000) if o.pid == os.getpid()}
+    assert (found[array.hex()].object_size >> 20, found[array.hex()].reference_type) == (1, "LOCAL_REFERENCE")
+    assert (found[array.hex()].type, found[array.hex()].task_status) == ("DRIVER", "NIL")
+    assert 0 < found[small.hex()].object_size < 1000
+    assert found[made.hex()].object_size >= 100_000
+    assert (found[made.hex()].task_status, found[failed.hex()].task_status) == ("FINISHED", "FAILED")
+    assert found[made.hex()].call_site.endswith("makes_an_object")
+    (again,) = state.get_objects(array.hex())
+    assert again == found[array.hex()]
+    summary = state.summarize_objects()["cluster"]
+    assert summary["total_size_mb"] >= 1
+    assert summary["summary"]["(put object)"]["ref_type_counts"]["LOCAL_REFERENCE"] >= 2
+    identity = array.hex()
+    del array
+    eventually(lambda: not state.get_objects(identity))
+
+
+def test_a_value_in_use_and_an_actor_are_objects(runtime):
+    import numpy as np
+
+    @runtime.remote
+    class Owned:
+        def hello(self):
+            return 1
+
+    actor = Owned.remote()
+    runtime.get(actor.hello.remote())
+    handles = state.list_objects(filters=[("reference_type", "=", "actor_handle")], limit=10_000)
+    assert {h.object_id for h in handles if h.pid == os.getpid()} >= {actor._actor_id.hex()}
+    value = runtime.get(runtime.put(np.arange(100_000)))  # the reference is gone, the memory is still read
+    (pinned,) = state.list_objects(filters=[("reference_type", "=", "PINNED_IN_MEMORY"), ("pid", "=", os.getpid())])
+    assert pinned.object_size >= value.nbytes
+
+
+def test_objects_of_workers_on_all_ranks(runtime, ranks):
+    from trireme.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    @runtime.remote(num_cpus=0)
+    class Holder:
+        def hold(self):
+            self.ref = runtime.put(b"z" * 50_000)
+            return os.getpid(), self.ref.hex()
+
+        def listed(self):
+            return [(o.pid, o.object_id) for o in state.list_objects(limit=10_000)]
+
+    holders = [
+        Holder.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote()
+        for node in runtime.nodes()
+    ]
+    expected = set(runtime.get([holder.hold.remote() for holder in holders]))
+    found = {(o.pid, o.object_id): o for o in state.list_objects(limit=10_000)}
+    assert expected <= found.keys()
+    assert sorted(found[key].rank for key in expected) == list(range(ranks))
+    assert {found[key].type for key in expected} == {"WORKER"}
+    mine = runtime.put(b"of the driver")
+    # A worker sees what the driver sees.
+    assert expected | {(os.getpid(), mine.hex())} <= {tuple(row) for row in runtime.get(holders[-1].listed.remote())}
+
+
+def test_what_waits_is_listed(runtime):
+    signal = runtime.remote(num_cpus=0)(Gate).remote()
+
+    @runtime.remote(num_cpus=0)
+    def listed_blocker():
+        return runtime.get(signal.wait.remote())
+
+    @runtime.remote
+    def listed_waiting(x):
+        return x
+
+    first = listed_blocker.remote()
+    second = listed_waiting.remote(first)
+    (task,) = [t for t in list_tasks(limit=10_000) if t.name.endswith("listed_waiting")]
+    assert (task.state, task.worker_pid, task.start_time_ms) == ("PENDING_ARGS_AVAIL", None, None)
+    (found,) = [o for o in state.get_objects(second.hex()) if o.pid == os.getpid()]
+    assert found.task_status == "PENDING_ARGS_AVAIL"
+    runtime.get(signal.open.remote())
+    runtime.get(second)
+    (task,) = [t for t in list_tasks(limit=10_000) if t.name.endswith("listed_waiting")]
+    assert task.state == "FINISHED"
+
+
+class Gate:
+    def __init__(self):
+        import asyncio
+
+        self.event = asyncio.Event()
+
+    async def wait(self):
+        await self.event.wait()
+
+    async def open(self):
+        self.event.set()
+
+
+def test_the_job(runtime):
+    (job,) = state.list_jobs()
+    assert (job.job_id, job.status) == (runtime.get_runtime_context().get_job_id(), "RUNNING")
+
+
+def test_missing_output(runtime, monkeypatch):
+    from trireme.util.state import _gather
+
+    monkeypatch.setattr(runtime, "wait", lambda refs, **_: ([], list(refs)))
+    if len(runtime.nodes()) == 1:
+        assert state.list_objects() is not None  # nobody else to ask
+        return
+    with pytest.raises(RayStateApiException, match=r"ranks \[1, 2\] did not answer"):
+        state.list_objects()
+    assert state.list_objects(raise_on_missing_output=False)
+    assert _gather._strict.get() is False

@@ -1,4 +1,4 @@
-"""`trireme list`: tasks, actors, workers, nodes or placement groups."""
+"""`trireme list`: tasks, actors, objects, workers, nodes, placement groups or the job."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from typing import Any
 
 from trireme._tools import options, render
 
-HELP = "tasks, actors, workers, nodes or placement groups"
+HELP = "tasks, actors, objects, workers, nodes, placement groups or the job"
 COLUMNS = {
     "tasks": ("task_id", "name", "state", "type", "attempt_number", "rank", "worker_pid", "error_type"),
     "actors": ("actor_id", "class_name", "state", "name", "rank", "pid"),
+    "objects": ("object_id", "object_size", "task_status", "reference_type", "call_site", "type", "rank", "pid"),
     "workers": ("worker_id", "is_alive", "rank", "pid", "actor_id"),
     "nodes": ("rank", "state", "node_name", "pid", "resources_total", "node_id"),
     "placement-groups": ("placement_group_id", "name", "state", "strategy", "bundles"),
+    "jobs": ("job_id", "type", "status", "entrypoint"),
 }
 
 

@@ -61,12 +61,14 @@ def _answer(connection: socket.socket) -> None:
             stream.write(json.dumps(answer, default=str) + "\n")
 
 
-def _list(kind: str, timeout: float) -> Any:
+def _list(kind: str, timeout: float, strict: bool = False) -> Any:
     from trireme.util.state import api
+    from trireme.util.state._gather import strictly
 
     if kind not in api.SOURCES:
         raise api.kind_error(kind)
-    return api.SOURCES[kind](timeout)
+    with strictly(strict):
+        return api.SOURCES[kind](timeout)
 
 
 def _timeline(timeout: float) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 from trireme._tools import client
 
-KINDS = ("tasks", "actors", "workers", "nodes", "placement-groups")
+KINDS = ("tasks", "actors", "objects", "workers", "nodes", "placement-groups", "jobs")
 
 
 def add_session(parser: argparse.ArgumentParser) -> None:

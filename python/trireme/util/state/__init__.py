@@ -1,22 +1,28 @@
-"""What the job's tasks, actors, workers, nodes and placement groups are doing."""
+"""What the job's tasks, actors, objects, workers, nodes and placement groups are doing."""
 
 from trireme.util.state.api import (
     get_actor,
     get_node,
+    get_objects,
     get_placement_group,
     get_task,
     get_worker,
     list_actors,
+    list_jobs,
     list_nodes,
+    list_objects,
     list_placement_groups,
     list_tasks,
     list_workers,
     summarize_actors,
+    summarize_objects,
     summarize_tasks,
 )
 from trireme.util.state.schema import (
     ActorState,
+    JobState,
     NodeState,
+    ObjectState,
     PlacementGroupState,
     RayStateApiException,
     TaskState,
@@ -25,21 +31,27 @@ from trireme.util.state.schema import (
 
 __all__ = [
     "ActorState",
+    "JobState",
     "NodeState",
+    "ObjectState",
     "PlacementGroupState",
     "RayStateApiException",
     "TaskState",
     "WorkerState",
     "get_actor",
     "get_node",
+    "get_objects",
     "get_placement_group",
     "get_task",
     "get_worker",
     "list_actors",
+    "list_jobs",
     "list_nodes",
+    "list_objects",
     "list_placement_groups",
     "list_tasks",
     "list_workers",
     "summarize_actors",
+    "summarize_objects",
     "summarize_tasks",
 ]

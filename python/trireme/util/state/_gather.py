@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import trireme
 from trireme import _session
+from trireme.util.state.schema import RayStateApiException
 
 logger = logging.getLogger(__name__)
+#: The tasks that read elsewhere; they are not listed themselves.
+TASK_NAME = "trireme.util.state"
+
+
+_strict = contextvars.ContextVar("strict", default=False)
+
+
+@contextlib.contextmanager
+def strictly(strict: bool) -> Iterator[None]:
+    """While it lasts, ranks that do not answer in time are an error of `gather` when `strict`."""
+    token = _strict.set(strict)
+    try:
+        yield
+    finally:
+        _strict.reset(token)
 
 
 @dataclass
@@ -32,7 +50,8 @@ def gather(read: Callable[[Path], Any], timeout: float, through_tasks: bool = Fa
     read
         A function of a module, so that other nodes find it; its result is sent back.
     timeout
-        Seconds to wait for ranks of other hosts. Those that do not answer are named in a warning.
+        Seconds to wait for ranks of other hosts. Those that do not answer are named in a warning or, within `strictly`, in a
+        RayStateApiException.
     through_tasks
         Ask other ranks of this host by a task too, as if they were elsewhere.
     """
@@ -59,6 +78,10 @@ def gather(read: Callable[[Path], Any], timeout: float, through_tasks: bool = Fa
         parts += [Part(*asked[ref], trireme.get(ref)) for ref in ready]
         if late:
             ranks = sorted(asked[ref][0] for ref in late)
+            if _strict.get():
+                raise RayStateApiException(
+                    f"ranks {ranks} did not answer within {timeout} s; raise_on_missing_output=False gives what the others know"
+                )
             logger.warning("ranks %s did not answer within %s s; what they know is missing", ranks, timeout)
     return sorted(parts, key=lambda part: part.rank)
 
@@ -81,7 +104,7 @@ def _ask(node_id: str, read: Callable[[Path], Any]) -> Any:
     from trireme.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     there = NodeAffinitySchedulingStrategy(node_id, soft=False)
-    return trireme.remote(_read_here).options(num_cpus=0, max_retries=0, scheduling_strategy=there).remote(read)
+    return trireme.remote(_read_here).options(num_cpus=0, max_retries=0, scheduling_strategy=there, name=TASK_NAME).remote(read)
 
 
 def _read_here(read: Callable[[Path], Any]) -> Any:

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import operator
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import trireme
-from trireme import _observe
-from trireme.util.state import schema
-from trireme.util.state._gather import Part, gather
+from trireme.util.state import _gather, schema
+from trireme.util.state._rows import SOURCES, timeline_events
+from trireme.util.state._summaries import count_actors, count_objects, count_tasks
 from trireme.util.state.schema import (
     ActorState,
+    JobState,
     NodeState,
+    ObjectState,
     PlacementGroupState,
     RayStateApiException,
     State,
     TaskState,
     WorkerState,
 )
+
+__all__ = ["SCHEMAS", "SOURCES", "count_actors", "count_objects", "count_tasks", "kind_error", "timeline_events"]
 
 S = TypeVar("S", bound=State)
 #: (field, "=" or "!=", value)
@@ -28,13 +31,23 @@ Filter = tuple[str, str, Any]
 DEFAULT_LIMIT = 100
 DEFAULT_TIMEOUT = 30.0
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {"=": operator.eq, "!=": operator.ne}
+SCHEMAS: dict[str, type[State]] = {
+    "tasks": TaskState,
+    "actors": ActorState,
+    "objects": ObjectState,
+    "workers": WorkerState,
+    "nodes": NodeState,
+    "placement-groups": PlacementGroupState,
+    "jobs": JobState,
+}
 
 
-def _listing(kind: str, cls: type[S], filters: Sequence[Filter] | None, limit: int, timeout: float) -> list[S]:
+def _listing(
+    kind: str, cls: type[S], address: str | None, filters: Sequence[Filter] | None, limit: int, timeout: float, strict: bool
+) -> list[S]:
     if limit < 1:
         raise ValueError(f"limit is at least 1, but {limit} was given")
-    rows = _rows(kind, timeout)
-    states = [cls(**row) for row in rows]
+    states = [cls(**row) for row in _rows(kind, address, timeout, strict)]
     for name, comparison, value in filters or ():
         if comparison not in _COMPARE:
             raise ValueError(f"a filter is (field, '=' or '!=', value), but the comparison {comparison!r} was given")
@@ -50,309 +63,232 @@ def _plain(value: Any) -> Any:
     return str(value).lower()
 
 
-def _rows(kind: str, timeout: float) -> list[dict[str, Any]]:
-    if trireme.is_initialized():
-        return SOURCES[kind](timeout)
-    from trireme._tools.client import ask
+def _rows(kind: str, address: str | None, timeout: float, strict: bool) -> list[dict[str, Any]]:
+    if trireme.is_initialized() and address in (None, "auto", "local"):
+        with _gather.strictly(strict):
+            return SOURCES[kind](timeout)
+    from trireme._tools.client import NoSessionError, ask
 
-    return ask("list", kind=kind, timeout=timeout)
-
-
-def _worker_parts(timeout: float) -> list[Part]:
-    return gather(_observe.read_folder, timeout)
-
-
-def _task_rows(timeout: float) -> list[dict[str, Any]]:
-    rows = []
-    for part in _worker_parts(timeout):
-        for process in part.value:
-            for record in process["records"]:
-                rows.append(_task_row(part, process, record))
-    return sorted(rows, key=lambda row: -row["start_time_ms"])
-
-
-def _task_row(part: Part, process: dict[str, Any], record: _observe.Record) -> dict[str, Any]:
-    died = not record.end and not process["alive"]
-    return {
-        "task_id": f"{_worker_id(part, process)}{record.token:016x}",
-        "name": record.name,
-        "state": "FAILED" if record.error or died else "FINISHED" if record.end else "RUNNING",
-        "type": record.kind,
-        "attempt_number": record.attempt,
-        "actor_id": process.get("actor_id"),
-        "node_id": part.node_id,
-        "rank": part.rank,
-        "worker_id": _worker_id(part, process),
-        "worker_pid": process["pid"],
-        "start_time_ms": int(record.begin * 1000),
-        "end_time_ms": int(record.end * 1000) if record.end else None,
-        "error_type": record.error or ("WORKER_DIED" if died else None),
-    }
-
-
-def _worker_id(part: Part, process: dict[str, Any]) -> str:
-    # As RuntimeContext.get_worker_id() and get_task_id() give them.
-    return f"{part.rank:08x}{process['worker_id']:016x}"
-
-
-def _actor_rows(timeout: float) -> list[dict[str, Any]]:
-    return [
-        {
-            "actor_id": process["actor_id"],
-            "class_name": process.get("class_name", ""),
-            "state": "ALIVE" if process["alive"] else "DEAD",
-            "name": process.get("name", ""),
-            "ray_namespace": process.get("namespace", ""),
-            "pid": process["pid"],
-            "node_id": part.node_id,
-            "rank": part.rank,
-        }
-        for part in _worker_parts(timeout)
-        for process in part.value
-        if process.get("actor_id")
-    ]
-
-
-def _worker_rows(timeout: float) -> list[dict[str, Any]]:
-    return [
-        {
-            "worker_id": _worker_id(part, process),
-            "is_alive": process["alive"],
-            "worker_type": "WORKER",
-            "node_id": part.node_id,
-            "rank": part.rank,
-            "pid": process["pid"],
-            "start_time_ms": int(process["started"] * 1000),
-            "actor_id": process.get("actor_id"),
-        }
-        for part in _worker_parts(timeout)
-        for process in part.value
-    ]
-
-
-def _node_rows(timeout: float) -> list[dict[str, Any]]:
-    from trireme import _state
-
-    available = {rank["rank"]: dict(rank["available"]) for rank in _state.core.ranks() if rank["alive"]}
-    return [
-        {
-            "node_id": node["NodeID"],
-            "node_ip": node["NodeManagerAddress"],
-            "node_name": node["NodeName"],
-            "is_head_node": node["rank"] == 0,
-            "state": "ALIVE" if node["Alive"] else "DEAD",
-            "rank": node["rank"],
-            "pid": node["pid"],
-            "resources_total": dict(node["Resources"]),
-            "resources_available": available.get(node["rank"], {}),
-            "labels": dict(node["Labels"]),
-        }
-        for node in trireme.nodes()
-    ]
-
-
-def _group_rows(timeout: float) -> list[dict[str, Any]]:
-    from trireme.util.placement_group import placement_group_table
-
-    rows = []
-    for group_id, row in placement_group_table().items():
-        bundles = row.get("bundles", {})
-        rows.append(
-            {
-                "placement_group_id": str(group_id),
-                "name": row.get("name", ""),
-                "state": row.get("state", ""),
-                "strategy": row.get("strategy", ""),
-                "bundles": [
-                    {"bundle_id": index, "unit_resources": dict(resources)}
-                    for index, resources in dict(bundles).items()
-                ],
-            }
-        )
-    return rows
-
-
-SOURCES: dict[str, Callable[[float], list[dict[str, Any]]]] = {
-    "tasks": _task_rows,
-    "actors": _actor_rows,
-    "workers": _worker_rows,
-    "nodes": _node_rows,
-    "placement-groups": _group_rows,
-}
-SCHEMAS: dict[str, type[State]] = {
-    "tasks": TaskState,
-    "actors": ActorState,
-    "workers": WorkerState,
-    "nodes": NodeState,
-    "placement-groups": PlacementGroupState,
-}
+    job = None if address in (None, "auto", "local") else address
+    try:
+        return ask("list", job=job, kind=kind, timeout=timeout, strict=strict)
+    except NoSessionError:
+        raise
+    except RuntimeError as error:
+        raise RayStateApiException(str(error)) from error
 
 
 def list_tasks(
-    *,
+    address: str | None = None,
     filters: Sequence[Filter] | None = None,
     limit: int = DEFAULT_LIMIT,
     timeout: float = DEFAULT_TIMEOUT,
     detail: bool = False,
+    raise_on_missing_output: bool = True,
 ) -> list[TaskState]:
-    """List tasks that run or ran, the newest first; each process remembers its last 1024.
+    """List tasks and actor calls: first those that wait, then those that run or ran, the newest first.
 
-    Tasks that wait for a worker or for their arguments are not among them.
+    Each process remembers its last 1024. Those that wait are known where they were called: for their arguments
+    (PENDING_ARGS_AVAIL) as long as somebody has a reference to their result, and for a worker (PENDING_NODE_ASSIGNMENT). They
+    get another `task_id` when they begin.
 
     Parameters
     ----------
+    address
+        None or "auto": this job or, from a process outside of one, the newest of this user's on this node; else the name
+        or pid of a job (`trireme status --session`).
     filters
-        All must hold: `(field, "=" or "!=", value)`.
+        All must hold: `(field, "=" or "!=", value)`. Letters' case does not matter.
     limit
         How many at most.
     timeout
-        Seconds to wait for other nodes.
+        Seconds to wait for other ranks.
     detail
         Records are always complete; for Ray's signature.
+    raise_on_missing_output
+        True: RayStateApiException when a rank did not answer in time. False: a warning says which.
     """
-    return _listing("tasks", TaskState, filters, limit, timeout)
+    return _listing("tasks", TaskState, address, filters, limit, timeout, raise_on_missing_output)
 
 
 def list_actors(
-    *,
+    address: str | None = None,
     filters: Sequence[Filter] | None = None,
     limit: int = DEFAULT_LIMIT,
     timeout: float = DEFAULT_TIMEOUT,
     detail: bool = False,
+    raise_on_missing_output: bool = True,
 ) -> list[ActorState]:
     """List actors that were placed, the dead included. Parameters as for `list_tasks`."""
-    return _listing("actors", ActorState, filters, limit, timeout)
+    return _listing("actors", ActorState, address, filters, limit, timeout, raise_on_missing_output)
+
+
+def list_objects(
+    address: str | None = None,
+    filters: Sequence[Filter] | None = None,
+    limit: int = DEFAULT_LIMIT,
+    timeout: float = DEFAULT_TIMEOUT,
+    detail: bool = False,
+    raise_on_missing_output: bool = True,
+) -> list[ObjectState]:
+    """List what processes have references to, once per object and process. Parameters as for `list_tasks`.
+
+    `object_size` is in bytes, 0 while it is not known. `reference_type` is LOCAL_REFERENCE, USED_BY_PENDING_TASK (an argument
+    of a call that is queued or runs in the owner's rank), PINNED_IN_MEMORY (only its value is read, or only another rank
+    refers to it), ACTOR_HANDLE, or UNKNOWN_STATUS (a value or C++ code has the reference). `call_site` is the name of the
+    task that makes it.
+    """
+    return _listing("objects", ObjectState, address, filters, limit, timeout, raise_on_missing_output)
 
 
 def list_workers(
-    *,
+    address: str | None = None,
     filters: Sequence[Filter] | None = None,
     limit: int = DEFAULT_LIMIT,
     timeout: float = DEFAULT_TIMEOUT,
     detail: bool = False,
+    raise_on_missing_output: bool = True,
 ) -> list[WorkerState]:
     """List worker processes, those that ended included. Parameters as for `list_tasks`."""
-    return _listing("workers", WorkerState, filters, limit, timeout)
+    return _listing("workers", WorkerState, address, filters, limit, timeout, raise_on_missing_output)
 
 
 def list_nodes(
-    *,
+    address: str | None = None,
     filters: Sequence[Filter] | None = None,
     limit: int = DEFAULT_LIMIT,
     timeout: float = DEFAULT_TIMEOUT,
     detail: bool = False,
+    raise_on_missing_output: bool = True,
 ) -> list[NodeState]:
     """List the ranks of the job. Parameters as for `list_tasks`."""
-    return _listing("nodes", NodeState, filters, limit, timeout)
+    return _listing("nodes", NodeState, address, filters, limit, timeout, raise_on_missing_output)
 
 
 def list_placement_groups(
-    *,
+    address: str | None = None,
     filters: Sequence[Filter] | None = None,
     limit: int = DEFAULT_LIMIT,
     timeout: float = DEFAULT_TIMEOUT,
     detail: bool = False,
+    raise_on_missing_output: bool = True,
 ) -> list[PlacementGroupState]:
     """List placement groups. Parameters as for `list_tasks`."""
-    return _listing("placement-groups", PlacementGroupState, filters, limit, timeout)
+    return _listing("placement-groups", PlacementGroupState, address, filters, limit, timeout, raise_on_missing_output)
 
 
-def _one(kind: str, cls: type[S], key: str, wanted: str, timeout: float) -> S | None:
-    found = _listing(kind, cls, [(key, "=", wanted)], 1, timeout)
+def list_jobs(
+    address: str | None = None,
+    filters: Sequence[Filter] | None = None,
+    limit: int = DEFAULT_LIMIT,
+    timeout: float = DEFAULT_TIMEOUT,
+    detail: bool = False,
+    raise_on_missing_output: bool = True,
+) -> list[JobState]:
+    """List the job, of which a session has one. Parameters as for `list_tasks`."""
+    return _listing("jobs", JobState, address, filters, limit, timeout, raise_on_missing_output)
+
+
+def _one(kind: str, cls: type[S], key: str, wanted: str, address: str | None, timeout: float) -> S | None:
+    found = _listing(kind, cls, address, [(key, "=", wanted)], 1, timeout, True)
     return found[0] if found else None
 
 
-def get_task(id: str, timeout: float = DEFAULT_TIMEOUT) -> TaskState | None:  # noqa: A002 - Ray's name
+def get_task(
+    id: str,  # noqa: A002 - Ray's name
+    address: str | None = None,
+    timeout: float = DEFAULT_TIMEOUT,
+) -> TaskState | None:
     """Return the task with that id, None when no process remembers it."""
-    return _one("tasks", TaskState, "task_id", id, timeout)
+    return _one("tasks", TaskState, "task_id", id, address, timeout)
 
 
-def get_actor(id: str, timeout: float = DEFAULT_TIMEOUT) -> ActorState | None:  # noqa: A002
-    """Return the actor with that id."""
-    return _one("actors", ActorState, "actor_id", id, timeout)
+def get_actor(
+    id: str,  # noqa: A002 - Ray's name
+    address: str | None = None,
+    timeout: float = DEFAULT_TIMEOUT,
+) -> ActorState | None:
+    """Return the actor with that id, None when there is none."""
+    return _one("actors", ActorState, "actor_id", id, address, timeout)
 
 
-def get_worker(id: str, timeout: float = DEFAULT_TIMEOUT) -> WorkerState | None:  # noqa: A002
-    """Return the worker with that id."""
-    return _one("workers", WorkerState, "worker_id", id, timeout)
+def get_worker(
+    id: str,  # noqa: A002 - Ray's name
+    address: str | None = None,
+    timeout: float = DEFAULT_TIMEOUT,
+) -> WorkerState | None:
+    """Return the worker with that id, None when there is none."""
+    return _one("workers", WorkerState, "worker_id", id, address, timeout)
 
 
-def get_node(id: str, timeout: float = DEFAULT_TIMEOUT) -> NodeState | None:  # noqa: A002
-    """Return the rank with that node id."""
-    return _one("nodes", NodeState, "node_id", id, timeout)
+def get_node(
+    id: str,  # noqa: A002 - Ray's name
+    address: str | None = None,
+    timeout: float = DEFAULT_TIMEOUT,
+) -> NodeState | None:
+    """Return the rank with that node id, None when there is none."""
+    return _one("nodes", NodeState, "node_id", id, address, timeout)
 
 
-def get_placement_group(id: str, timeout: float = DEFAULT_TIMEOUT) -> PlacementGroupState | None:  # noqa: A002
-    """Return the placement group with that id."""
-    return _one("placement-groups", PlacementGroupState, "placement_group_id", id, timeout)
+def get_placement_group(
+    id: str,  # noqa: A002 - Ray's name
+    address: str | None = None,
+    timeout: float = DEFAULT_TIMEOUT,
+) -> PlacementGroupState | None:
+    """Return the placement group with that id, None when there is none."""
+    return _one("placement-groups", PlacementGroupState, "placement_group_id", id, address, timeout)
 
 
-def summarize_tasks(*, timeout: float = DEFAULT_TIMEOUT) -> dict[str, Any]:
+def get_objects(
+    id: str,  # noqa: A002 - Ray's name
+    address: str | None = None,
+    timeout: float = DEFAULT_TIMEOUT,
+) -> list[ObjectState]:
+    """Return the object with that id, once for each process that has references to it."""
+    filters = [("object_id", "=", id)]
+    return _listing("objects", ObjectState, address, filters, 1 << 30, timeout, True)
+
+
+def summarize_tasks(
+    address: str | None = None, timeout: float = DEFAULT_TIMEOUT, raise_on_missing_output: bool = True
+) -> dict[str, Any]:
     """Count tasks by name and state.
 
     Returns
     -------
     dict
-        `summary`: name to `{"func_or_class_name", "type", "state_counts"}`; `total_tasks`, `total_actor_tasks`.
+        Under `"cluster"`: `summary`, name to `{"func_or_class_name", "type", "state_counts"}`; `total_tasks`,
+        `total_actor_tasks`, `total_actor_scheduled`.
     """
-    return count_tasks(_rows("tasks", timeout))
+    return {"cluster": count_tasks(_rows("tasks", address, timeout, raise_on_missing_output))}
 
 
-def count_tasks(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Make the summary of the rows."""
-    summary: dict[str, dict[str, Any]] = {}
-    kinds: Counter[str] = Counter()
-    for row in rows:
-        entry = summary.setdefault(
-            row["name"], {"func_or_class_name": row["name"], "type": row["type"], "state_counts": Counter()}
-        )
-        entry["state_counts"][row["state"]] += 1
-        kinds[row["type"]] += 1
-    for entry in summary.values():
-        entry["state_counts"] = dict(entry["state_counts"])
-    return {
-        "summary": summary,
-        "total_tasks": kinds["NORMAL_TASK"],
-        "total_actor_tasks": kinds["ACTOR_TASK"],
-        "total_actor_scheduled": kinds["ACTOR_CREATION_TASK"],
-    }
+def summarize_actors(
+    address: str | None = None, timeout: float = DEFAULT_TIMEOUT, raise_on_missing_output: bool = True
+) -> dict[str, Any]:
+    """Count actors by class and state.
+
+    Returns
+    -------
+    dict
+        Under `"cluster"`: `summary`, class name to `{"class_name", "state_counts"}`; `total_actors`.
+    """
+    return {"cluster": count_actors(_rows("actors", address, timeout, raise_on_missing_output))}
 
 
-def summarize_actors(*, timeout: float = DEFAULT_TIMEOUT) -> dict[str, Any]:
-    """Count actors by class and state: `summary` is class name to `{"class_name", "state_counts"}`; `total_actors`."""
-    return count_actors(_rows("actors", timeout))
+def summarize_objects(
+    address: str | None = None, timeout: float = DEFAULT_TIMEOUT, raise_on_missing_output: bool = True
+) -> dict[str, Any]:
+    """Count objects by the task that makes them.
 
-
-def count_actors(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Make the summary of the rows."""
-    summary: dict[str, dict[str, Any]] = {}
-    for row in rows:
-        entry = summary.setdefault(row["class_name"], {"class_name": row["class_name"], "state_counts": {}})
-        entry["state_counts"][row["state"]] = entry["state_counts"].get(row["state"], 0) + 1
-    return {"summary": summary, "total_actors": len(rows)}
-
-
-def timeline_events(timeout: float = DEFAULT_TIMEOUT) -> list[dict[str, Any]]:
-    """Return the tasks as events of Chrome's trace format (`chrome://tracing`, Perfetto); times in microseconds."""
-    events: list[dict[str, Any]] = []
-    for part in _worker_parts(timeout):
-        for process in part.value:
-            label = process.get("class_name") or "worker"
-            row = {"pid": f"rank {part.rank}", "tid": f"{label} {process['pid']}"}
-            for record in process["records"]:
-                end = record.end or record.begin
-                events.append(
-                    {
-                        **row,
-                        "name": record.name,
-                        "cat": record.kind,
-                        "ph": "X",
-                        "ts": record.begin * 1e6,
-                        "dur": (end - record.begin) * 1e6,
-                        "args": {"attempt": record.attempt, "error": record.error, "running": not record.end},
-                    }
-                )
-    return events
+    Returns
+    -------
+    dict
+        Under `"cluster"`: `summary`, name to `{"total_objects", "total_size_mb", "total_num_workers", "total_num_nodes",
+        "task_state_counts", "ref_type_counts"}`; `total_objects` (once for each process that refers to one),
+        `total_size_mb` (each object once).
+    """
+    return {"cluster": count_objects(_rows("objects", address, timeout, raise_on_missing_output))}
 
 
 def kind_error(kind: str) -> RayStateApiException:

@@ -39,26 +39,23 @@ class State:
 
 @dataclass
 class TaskState(State):
-    """A task that a worker runs or ran. Times in milliseconds since the epoch."""
+    """A task that waits, runs or ran. Times in milliseconds since the epoch; None: not yet."""
 
     task_id: str
     name: str
-    state: str  # RUNNING, FINISHED, FAILED
+    state: str  # PENDING_ARGS_AVAIL, PENDING_NODE_ASSIGNMENT, RUNNING, FINISHED, FAILED
     type: str  # NORMAL_TASK, ACTOR_CREATION_TASK, ACTOR_TASK
     attempt_number: int
     actor_id: str | None
-    node_id: str
+    node_id: str | None
     rank: int
-    worker_id: str
-    worker_pid: int
-    start_time_ms: int
+    worker_id: str | None
+    worker_pid: int | None
+    start_time_ms: int | None
     end_time_ms: int | None
     error_type: str | None
-
-    @property
-    def func_or_class_name(self) -> str:
-        """The function's or method's name."""
-        return self.name
+    func_or_class_name: str
+    job_id: str
 
 
 @dataclass
@@ -73,6 +70,34 @@ class ActorState(State):
     pid: int
     node_id: str
     rank: int
+    job_id: str
+
+
+@dataclass
+class ObjectState(State):
+    """An object that a process has references to."""
+
+    object_id: str
+    object_size: int  # bytes
+    task_status: str  # of the task that makes it, as in TaskState; NIL when it was put
+    reference_type: str
+    call_site: str
+    type: str  # DRIVER, WORKER
+    pid: int
+    ip: str
+    node_id: str
+    rank: int
+
+
+@dataclass
+class JobState(State):
+    """The job of a session."""
+
+    job_id: str
+    type: str
+    status: str
+    entrypoint: str
+    start_time: int  # milliseconds since the epoch
 
 
 @dataclass
