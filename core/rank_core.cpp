@@ -45,55 +45,79 @@ RankCore::RankCore(Host& host, transport::Router& router, const Clock& clock, ob
 
 RankCore::~RankCore() = default;
 
-void RankCore::submit(detail::TaskBase* task, bool deps) {
-  if (deps) {
-    std::vector<Cell*> cells(task->invocation->deps(task, nullptr));
-    task->invocation->deps(task, cells.data());
-    bool all_ready = true, all_here = true;
-    for (const auto* cell : cells) {
-      if (cell->ready()) continue;
-      all_ready = false;
-      all_here = all_here && !cell->exported();
-    }
-    if (!all_ready) {
-      if (!all_here) {
-        task->claimed.store(true, std::memory_order_relaxed);
-        post(*context_.host, [this, task] { tasks_.submit_waiting(task); });
-        return;
-      }
-      struct DepWaiter final : detail::Waiter {
-        detail::TaskBase* task = nullptr;
-        RankCore* core = nullptr;
-      };
-      const auto arrive = [](RankCore* core, detail::TaskBase* t) {
-        // acq_rel: the last to arrive sees what all completers wrote.
-        if (t->deps_left.fetch_sub(1, std::memory_order_acq_rel) == 1) core->submit(t, false);
-      };
-      // Nobody may run it in place before its arguments are here.
-      task->claimed.store(true, std::memory_order_relaxed);
-      // One more than there are, so that the task cannot start before all waiters are in place.
-      task->deps_left.store(static_cast<std::uint32_t>(cells.size()) + 1, std::memory_order_relaxed);
-      for (auto* cell : cells) {
-        auto waiter = std::make_unique<DepWaiter>();
-        waiter->task = task;
-        waiter->core = this;
-        waiter->fire = [](detail::Waiter* w) {
-          const std::unique_ptr<DepWaiter> self(static_cast<DepWaiter*>(w));
-          if (self->task->deps_left.fetch_sub(1, std::memory_order_acq_rel) == 1) self->core->submit(self->task, false);
-        };
-        if (cell->add_waiter(waiter.get()))
-          waiter.release();
-        else
-          arrive(this, task);
-      }
-      arrive(this, task);
-      return;
-    }
+/// What fires a task when the last of its arguments is there. One block of memory, with a waiter for each argument.
+struct RankCore::WaitingTask {
+  struct Argument : detail::Waiter {
+    WaitingTask* of = nullptr;
+  };
+  RankCore* core = nullptr;
+  detail::TaskBase* task = nullptr;
+  std::size_t bytes = 0;
+
+  static WaitingTask* make(RankCore* core, detail::TaskBase* task, std::size_t arguments) {
+    const std::size_t bytes = sizeof(WaitingTask) + arguments * sizeof(Argument);
+    return new (take_block(bytes)) WaitingTask{core, task, bytes};
   }
+  Argument* argument(std::size_t i) { return new (reinterpret_cast<Argument*>(this + 1) + i) Argument; }
+
+  /// `arguments` more are there.
+  void arrive(std::uint32_t arguments) {
+    // acq_rel: the last to arrive sees what all completers wrote.
+    if (task->deps_left.fetch_sub(arguments, std::memory_order_acq_rel) != arguments) return;
+    auto* const ready = task;
+    auto* const by = core;
+    give_block(this, bytes);
+    by->submit(ready, false);
+  }
+};
+
+void RankCore::submit(detail::TaskBase* task, bool deps) {
+  if (deps && wait_for_arguments(task)) return;
   // release: whoever claims it sees its arguments complete.
   task->claimed.store(false, std::memory_order_release);
   context_.host->push(task);
   work_queued();
+}
+
+bool RankCore::wait_for_arguments(detail::TaskBase* task) {
+  constexpr std::size_t kFew = 8;
+  Cell* few[kFew];
+  std::vector<Cell*> many;
+  const std::size_t count = task->invocation->deps(task, nullptr);
+  if (count > kFew) many.resize(count);
+  const std::span<Cell*> cells(count > kFew ? many.data() : few, count);
+  task->invocation->deps(task, cells.data());
+  std::uint32_t missing = 0;
+  bool all_here = true;
+  for (auto*& cell : cells) {
+    if (cell->ready()) {
+      cell = nullptr;
+      continue;
+    }
+    ++missing;
+    all_here = all_here && !cell->exported();
+  }
+  if (missing == 0) return false;
+  // Nobody may run it in place before its arguments are here.
+  task->claimed.store(true, std::memory_order_relaxed);
+  if (!all_here) {
+    post(*context_.host, [this, task] { tasks_.submit_waiting(task); });
+    return true;
+  }
+  auto* const waiting = WaitingTask::make(this, task, missing);
+  // One more than there are, so that the task cannot start before all waiters are in place.
+  task->deps_left.store(missing + 1, std::memory_order_relaxed);
+  std::uint32_t arrived = 1;
+  std::size_t next = 0;
+  for (auto* cell : cells) {
+    if (cell == nullptr) continue;
+    auto* const argument = waiting->argument(next++);
+    argument->of = waiting;
+    argument->fire = [](detail::Waiter* w) { static_cast<WaitingTask::Argument*>(w)->of->arrive(1); };
+    if (!cell->add_waiter(argument)) ++arrived;
+  }
+  waiting->arrive(arrived);
+  return true;
 }
 
 void RankCore::work_queued() {

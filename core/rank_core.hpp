@@ -86,6 +86,9 @@ class RankCore final : public scheduler::Pollable, public transport::MessageHand
   void attach(scheduler::Pollable* source) { attached_.push_back(source); }
   /// Any thread: something was queued that other ranks could steal (Host::queued() grew).
   void work_queued();
+  struct WaitingTask;
+  /// False when all arguments are there.
+  bool wait_for_arguments(detail::TaskBase* task);
   /// The waiter for shut_down() gave up.
   void forget_shutdown() { shutdown_done_ = nullptr; }
 
