@@ -1,4 +1,6 @@
 
+#include <poll.h>
+
 #include <memory>
 #include <string>
 #include <utility>
@@ -103,6 +105,26 @@ py::object next(WorkerCore& core) {
   }
 }
 
+/// The next piece of work that has come already; None: there is none.
+py::object take(WorkerCore& core) {
+  auto item = core.worker->try_next();
+  return item ? to_task(std::move(*item)) : py::none();
+}
+
+/// See WorkerLink::wait_in_loop(). `timeout` in seconds; None: as long as it takes.
+bool wait_in_loop(WorkerCore& core, int descriptor, py::handle timeout) {
+  const auto ready = [descriptor] {
+    pollfd at{descriptor, POLLIN, 0};
+    return ::poll(&at, 1, 0) != 0;
+  };
+  // Without giving up the interpreter's lock, as next() does.
+  const auto seconds = timeout.is_none() ? 1.0 : timeout.cast<double>();
+  if (core.worker->has_work() || seconds <= 0 || ready()) return ready();
+  const auto deadline = deadline_of(timeout.ptr());
+  const Unlocked unlocked;
+  return core.worker->wait_in_loop(descriptor, deadline);
+}
+
 void set_hooks(WorkerCore& core, py::object enter, py::object deliver, py::object failed) {
   core.enter = std::move(enter);
   core.deliver = std::move(deliver);
@@ -189,6 +211,14 @@ void bind_worker(py::module_& module) {
       .def_property_readonly("env", [](const WorkerCore& self) { return self.worker->env(); })
       .def("next", &next,
            "The next piece of work that is not plain, once the plain ones before it have run; None: end this process.")
+      .def("open_bell",
+           [](WorkerCore& self) {
+             const Unlocked unlocked;
+             self.worker->open_bell(signals());
+           })
+      .def("wait_in_loop", &wait_in_loop, py::arg("descriptor"), py::arg("timeout"))
+      .def("take", &take, "The next piece of work that has come already, or None.")
+      .def("told_to_leave", [](WorkerCore& self) { return self.worker->told_to_leave(); })
       .def("set_hooks", &set_hooks, py::arg("enter"), py::arg("deliver"), py::arg("failed"))
       .def("add_plain", &add_plain, py::arg("meta"), py::arg("work"), py::arg("function"), py::arg("name"))
       .def("set_records", &set_records, py::arg("records"), py::arg("kind"))

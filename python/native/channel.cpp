@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <linux/futex.h>
+#include <poll.h>
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -35,6 +36,12 @@ void futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t value, Nanos dea
     limit = &left;
   }
   ::syscall(SYS_futex, reinterpret_cast<std::uint32_t*>(&word), FUTEX_WAIT, value, limit, nullptr, 0);
+}
+
+void ring_bell(int bell) {
+  // A full pipe is ringing already.
+  const char one = 1;
+  [[maybe_unused]] const auto written = ::write(bell, &one, 1);
 }
 
 std::span<std::byte> ring_to_worker(std::span<std::byte> memory) { return memory.subspan(kPageBytes, kRingBytes); }
@@ -108,8 +115,10 @@ void RankEnd::flush() {
 
 void RankEnd::ring() {
   // seq_cst: after the ring's header, see WorkerPage.
-  if (page_->asleep.load(std::memory_order_seq_cst) != 0 && page_->asleep.exchange(0, std::memory_order_seq_cst) != 0)
-    futex_wake(page_->asleep);
+  if (page_->asleep.load(std::memory_order_seq_cst) == WorkerPage::kAwake) return;
+  const auto how = page_->asleep.exchange(WorkerPage::kAwake, std::memory_order_seq_cst);
+  if (how == WorkerPage::kOnFutex) futex_wake(page_->asleep);
+  if (how == WorkerPage::kOnBell) ring_bell(bell_.get());
 }
 
 BytesView RankEnd::receive() {
@@ -155,8 +164,7 @@ void WorkerEnd::tell_rank() {
   if (board_->sleeping.load(std::memory_order_seq_cst) == 0 ||
       board_->sleeping.exchange(0, std::memory_order_seq_cst) == 0)
     return;
-  const char one = 1;
-  [[maybe_unused]] const auto written = ::write(bell_, &one, 1);
+  ring_bell(bell_);
 }
 
 void WorkerEnd::send(BytesView frame) {
@@ -190,15 +198,33 @@ BytesView WorkerEnd::receive() {
 }
 
 void WorkerEnd::sleep(Nanos deadline) {
-  page_->asleep.store(1, std::memory_order_seq_cst);
+  page_->asleep.store(WorkerPage::kOnFutex, std::memory_order_seq_cst);
   BytesView piece;
   // A frame whose last piece was popped is gone by now: receive() pops before it looks.
-  if (in_.look(piece) != RingState::empty) {
-    page_->asleep.store(0, std::memory_order_relaxed);
-    return;
+  if (in_.look(piece) == RingState::empty) futex_wait(page_->asleep, WorkerPage::kOnFutex, deadline);
+  page_->asleep.store(WorkerPage::kAwake, std::memory_order_relaxed);
+}
+
+bool WorkerEnd::sleep_on(int bell, int other, bool reads, Nanos deadline) {
+  BytesView piece;
+  if (reads) {
+    page_->asleep.store(WorkerPage::kOnBell, std::memory_order_seq_cst);
+    if (in_.look(piece) != RingState::empty) {
+      page_->asleep.store(WorkerPage::kAwake, std::memory_order_relaxed);
+      return false;
+    }
   }
-  futex_wait(page_->asleep, 1, deadline);
-  page_->asleep.store(0, std::memory_order_relaxed);
+  pollfd at[] = {{other, POLLIN, 0}, {bell, POLLIN, 0}};
+  const auto left = std::max<Nanos>(deadline - SystemClock::read(), 0);
+  const timespec limit{static_cast<time_t>(left / kSecond), static_cast<long>(left % kSecond)};
+  const int ready = ::ppoll(at, 2, &limit, nullptr);
+  if (reads) page_->asleep.store(WorkerPage::kAwake, std::memory_order_relaxed);
+  if (ready < 0) return true;
+  if (at[1].revents != 0) {
+    char rung[64];
+    [[maybe_unused]] const auto size = ::read(bell, rung, sizeof rung);
+  }
+  return at[0].revents != 0;
 }
 
 }  // namespace trireme::python

@@ -48,6 +48,8 @@ class RankEnd {
   void flush();
   /// Wakes the worker if it sleeps.
   void ring();
+  /// The pipe that wakes the worker when it sleeps in poll().
+  void set_bell(transport::Fd bell) { bell_ = std::move(bell); }
   /// The next frame; empty when there is none. Valid until the next call.
   BytesView receive();
   /// The worker broke the ring.
@@ -58,6 +60,7 @@ class RankEnd {
   bool put(BytesView piece);
 
   WorkerPage* page_ = nullptr;
+  transport::Fd bell_;
   transport::RingProducer out_;
   transport::RingConsumer in_;
   std::deque<Bytes> backlog_;
@@ -78,6 +81,9 @@ class WorkerEnd {
   BytesView receive();
   /// Until a frame may be there, the deadline (SystemClock) or a signal.
   void sleep(Nanos deadline);
+  /// The same in poll(), for a thread that looks at a descriptor as well; the rank rings `bell`. `reads`: it is this
+  /// thread that takes the frames, else it is woken by the bell alone. True: `other` is ready, or a signal came.
+  bool sleep_on(int bell, int other, bool reads, Nanos deadline);
   /// The rank broke the ring; receive() and sleep() find nothing then.
   bool corrupt() const { return corrupt_; }
   WorkerPage& page() const { return *page_; }

@@ -71,6 +71,7 @@ enum class Frame : std::uint8_t {
   myself,         ///< v request: the actor that this process is. Reply: v handle, 0: it is none
   failure,        ///< v request, v handle. Reply: u8 failed, then the error; never fetches the value
   objects,        ///< v request. Reply: text, JSON
+  bell,           ///< v request, v pid, v fd: of a pipe that wakes it while it sleeps in poll(). Reply: nothing
 };
 
 enum class WorkKind : std::uint8_t { task = 0, create = 1, call = 2 };
@@ -101,8 +102,9 @@ struct Board {
 
 /// The first page of a worker's memory file. The ring to the worker follows, then the ring to the rank.
 struct WorkerPage {
-  /// A futex: 1 while the worker sleeps or is about to; the rank takes it (exchange to 0) and wakes. Sequentially
-  /// consistent with the ring's headers, as above.
+  /// A futex: kOnFutex or kOnBell while the worker sleeps or is about to; the rank takes it (exchange to kAwake) and
+  /// wakes it that way. Sequentially consistent with the ring's headers, as above.
+  enum : std::uint32_t { kAwake, kOnFutex, kOnBell };
   alignas(64) std::atomic<std::uint32_t> asleep;
   /// Token of the call that is to be cancelled, written (release) before SIGINT is sent.
   alignas(64) std::atomic<std::uint64_t> cancelled;

@@ -1,6 +1,8 @@
+#include <fcntl.h>
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 #include <optional>
 
@@ -169,6 +171,23 @@ bool Requests::handle(Worker& worker, Frame kind, Reader& in) {
     case Frame::myself:
       on_myself(in, worker);
       break;
+    case Frame::bell: {
+      const auto request = in.varint();
+      const auto pid = static_cast<int>(in.varint());
+      const auto fd = static_cast<int>(in.varint());
+      if (!in.done()) return false;
+      auto bell = transport::open_of_process(pid, fd, O_WRONLY | O_NONBLOCK);
+      if (!bell) {
+        auto error = core::runtime_error(pool_.context_, Errc::io,
+                                         fmt::format("the pipe that wakes worker process {} (its descriptor {}): {}",
+                                                     pid, fd, std::strerror(errno)));
+        pool_.after([this, request, index, id, error = std::move(error)] { answer_error(index, id, request, error); });
+        break;
+      }
+      worker.end.set_bell(std::move(bell));
+      pool_.after([this, request, index, id] { answer(index, id, request, [](Writer&, Worker&) {}); });
+      break;
+    }
     default:
       return false;
   }

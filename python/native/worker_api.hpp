@@ -46,6 +46,11 @@ class WorkerApi final : public Api {
   std::optional<WorkItem> next(const Check& interrupted);
   /// The same when it has come already, without waiting; nothing otherwise.
   std::optional<WorkItem> try_next();
+  /// See WorkerLink: for a thread with an event loop, which takes work by try_next().
+  void open_bell(const Check& interrupted);
+  bool wait_in_loop(int descriptor, Nanos deadline) { return link_.wait_in_loop(descriptor, deadline); }
+  bool has_work() { return link_.has_work(); }
+  bool told_to_leave() { return link_.told_to_leave(); }
   void finish(std::uint64_t token, std::span<const ValueSource> results);
   void fail(std::uint64_t token, std::string_view message, std::string_view type, BytesView payload);
   /// Blocks while the consumer has too much unread.

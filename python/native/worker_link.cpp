@@ -199,7 +199,7 @@ void WorkerLink::write_returned() {
 
 // --- Receiving
 
-BytesView WorkerLink::receive_until(Nanos deadline) {
+BytesView WorkerLink::receive_soon(Nanos deadline) {
   auto frame = end_.receive();
   if (!frame.empty()) return frame;
   flush();
@@ -214,6 +214,12 @@ BytesView WorkerLink::receive_until(Nanos deadline) {
     } while (SystemClock::read() < end);
   }
   if (end_.corrupt()) broken("ring");
+  return frame;
+}
+
+BytesView WorkerLink::receive_until(Nanos deadline) {
+  auto frame = receive_soon(deadline);
+  if (!frame.empty()) return frame;
   end_.sleep(deadline);
   frame = end_.receive();
   if (frame.empty()) {
@@ -247,7 +253,7 @@ void WorkerLink::dispatch(BytesView frame) {
       if (!in.ok()) broken("event");
       return wake(&events_);
     case Frame::leave:
-      leaving_ = true;
+      leaving_ = leave_is_new_ = true;
       wake(&work_);
       return wake(&events_);
     default:
@@ -259,10 +265,15 @@ void WorkerLink::wake(const void* on) {
   for (auto* sleeper : sleepers_) {
     if (sleeper->on == on) sleeper->woken.notify_one();
   }
+  if (on == &work_ && loop_sleeps_) ring_loop();
 }
 
 void WorkerLink::pass_on() {
-  if (!reading_ && !sleepers_.empty()) sleepers_.front()->woken.notify_one();
+  if (reading_) return;
+  if (!sleepers_.empty())
+    sleepers_.front()->woken.notify_one();
+  else if (loop_sleeps_)
+    ring_loop();
 }
 
 void WorkerLink::drop_late(Lock& lock) {

@@ -79,6 +79,18 @@ class WorkerLink {
   Message next_work(const Api::Check& interrupted);
   /// The same when it has come already; else null.
   Message try_next_work();
+
+  /// For a thread with an event loop, which takes work by try_next_work() and waits by wait_in_loop(). It goes on for
+  /// as long as it likes after told_to_leave(). A pipe that wakes it, once the rank knows of it: the descriptor to
+  /// write to. Errors: Exception io.
+  int make_bell();
+  /// Until there is work, this process is told to end, `descriptor` is ready to read, or the deadline. True: it is
+  /// ready or a signal came.
+  bool wait_in_loop(int descriptor, Nanos deadline);
+  /// Whether there is something to do without waiting.
+  bool has_work();
+  bool told_to_leave();
+
   /// Tokens of watched references that became ready; empty when the process is to end.
   std::vector<std::uint64_t> next_events(const Api::Check& interrupted);
 
@@ -102,7 +114,10 @@ class WorkerLink {
 
   template <class Done>
   bool wait(Lock& lock, const void* on, Nanos deadline, const Api::Check& interrupted, Done done);
+  BytesView receive_soon(Nanos deadline);
   BytesView receive_until(Nanos deadline);
+  bool loop_has_work() const { return !work_.empty() || leave_is_new_; }
+  void ring_loop();
   void dispatch(BytesView frame);
   void wake(const void* on);
   void pass_on();
@@ -131,6 +146,9 @@ class WorkerLink {
   std::deque<Message> work_;
   std::vector<std::uint64_t> events_;
   bool leaving_ = false;
+  bool leave_is_new_ = false;   // to the event loop
+  bool loop_sleeps_ = false;    // in poll()
+  transport::Fd loop_bell_[2];  // ends to read and to write
 };
 
 }  // namespace trireme::python

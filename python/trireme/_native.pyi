@@ -176,6 +176,15 @@ class WorkerCore(_Core):
     def set_records(self, records: Records | None, kind: int) -> None: ...
     def next(self) -> Task | None:
         """The next piece of work; None: end this process. Only by the main loop's thread."""
+    # For a main loop that is an event loop:
+    def open_bell(self) -> None:
+        """To be called once before wait_in_loop()."""
+    def wait_in_loop(self, descriptor: int, timeout: float | None) -> bool:
+        """Until there is work to take(), the process is told to leave, the descriptor is ready to read, or the timeout (s).
+        True: it may be ready."""
+    def take(self) -> Task | None:
+        """The next piece of work that has come already, plain or not; None: there is none."""
+    def told_to_leave(self) -> bool: ...
     def finish(self, token: int, results: Sequence[tuple[bytes, Sequence[Any], Sequence[Ref]]]) -> None: ...
     def fail(self, token: int, message: str, type: str, payload: bytes) -> None: ...
     def yield_item(self, token: int, data: bytes, buffers: Sequence[Any], refs: Sequence[Ref]) -> None:

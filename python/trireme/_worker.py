@@ -1,7 +1,7 @@
 """A worker process: takes tasks, or is one actor, until its rank says that it is enough.
 
-The process has as many threads as it needs and no more: one for tasks and plain actors, one more for async actors, as many
-as `max_concurrency` says for threaded ones.
+The process has as many threads as it needs and no more: one for tasks, plain and async actors, as many more as
+`max_concurrency` says for threaded ones.
 """
 
 from __future__ import annotations
@@ -81,18 +81,20 @@ class Worker:
     # The main loop.
 
     def run(self) -> None:
-        step, next_task = self._step, self.core.next
+        step, next_task = self.step, self.core.next
         # Plain calls of known functions and methods run inside of next(): see _know().
         self.core.set_hooks(self._enter, self._deliver_one, self._failed_plain)
         if _observe.recorder is not None:
             self.core.set_records(_observe.recorder.records, _observe.TASK)
         # A task is dropped before the next is waited for, and with it what it holds in the arena.
         while step(next_task()):
-            pass
+            if self._mode is not None and self._mode.takes_work:
+                break
         if self._mode is not None:
-            self._mode.join()
+            self._mode.serve()
 
-    def _step(self, task: Any) -> bool:
+    def step(self, task: Any) -> bool:
+        """Does what came; False: there is nothing more to do. By the main thread."""
         if task is None:
             return False
         kind = task.kind

@@ -1,11 +1,13 @@
-"""Async actors: calls as asyncio tasks of one event loop, which has a thread of its own."""
+"""Async actors: calls as asyncio tasks of one event loop, which runs in the worker's main thread and takes the calls itself:
+no thread stands between the rank and the loop that would have to wake it."""
 
 from __future__ import annotations
 
 import asyncio
 import collections
 import contextvars
-import threading
+import selectors
+from collections.abc import Callable
 from typing import Any
 
 from trireme import _observe
@@ -14,6 +16,22 @@ from trireme._worker import _ASYNC_GENERATOR, _COROUTINE, _GENERATOR, Work, Work
 
 #: Token of the call that runs, for the runtime context.
 running: contextvars.ContextVar[int] = contextvars.ContextVar("trireme_call", default=0)
+#: Pieces of work taken before the loop gets its turn.
+_TAKEN_MAX = 64
+
+
+class _Selector(selectors.EpollSelector):
+    """Waits for the loop's descriptors and for what the rank sends at the same time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        #: wait(descriptor, timeout): True when the descriptor is ready; None: there are the loop's descriptors alone.
+        self.wait: Callable[[int, float | None], bool] | None = None
+
+    def select(self, timeout: float | None = None) -> list:
+        if self.wait is None:
+            return super().select(timeout)
+        return super().select(0) if self.wait(self.fileno(), timeout) else []
 
 
 class _Group:
@@ -30,8 +48,10 @@ class _Group:
 class AsyncMode:
     """Runs calls on the event loop. Plain methods run on it too and hold it up meanwhile.
 
-    Threading: start() and cancel() by the worker's main thread; all else by the loop's.
+    Threading: everything by the worker's main thread, which the loop runs in.
     """
+
+    takes_work = True
 
     def __init__(self, worker: Worker, max_concurrency: int, groups: dict[str, int]) -> None:
         self._worker = worker
@@ -39,71 +59,60 @@ class AsyncMode:
         for name, size in groups.items():
             self._groups[name] = _Group(size)
         self._tasks: dict[int, asyncio.Task] = {}
-        self._arrived: collections.deque = collections.deque()
-        self._woken = False
-        self.loop = asyncio.new_event_loop()
-        threading.Thread(target=self._run_loop, name="trireme-asyncio", daemon=True).start()
-
-    def _run_loop(self) -> None:
+        self._leaving: asyncio.Task | None = None
+        self._selector = _Selector()
+        self.loop = asyncio.SelectorEventLoop(self._selector)
         asyncio.set_event_loop(self.loop)
-        self.loop.run_forever()
+        worker.core.open_bell()
 
     def construct(self, cls: type, args: tuple, kwargs: dict) -> Any:
         # On the loop, so that a constructor may start tasks of its own.
         async def make() -> Any:
             return cls(*args, **kwargs)
 
-        return asyncio.run_coroutine_threadsafe(make(), self.loop).result()
+        return self.loop.run_until_complete(make())
 
-    def start(self, task: Any, work: Work) -> None:
-        self._arrived.append((task, work))
-        # One wake-up for all that arrive before the loop looks.
-        if not self._woken:
-            self._woken = True
-            self.loop.call_soon_threadsafe(self._take)
+    def serve(self) -> None:
+        """Takes and runs calls until the process is to end and they are through."""
+        self._selector.wait = self._wait
+        self.loop.run_forever()
 
-    def join(self) -> None:
-        """Until the calls that were started are through."""
+    def _wait(self, descriptor: int, timeout: float | None) -> bool:
+        core, step = self._worker.core, self._worker.step
+        ready = core.wait_in_loop(descriptor, timeout)
+        for _ in range(_TAKEN_MAX):
+            task = core.take()
+            if task is None:
+                if core.told_to_leave() and self._leaving is None:
+                    self._leaving = self.loop.create_task(self._leave())
+                break
+            step(task)
+        return ready
 
-        async def idle() -> None:
-            self._take()
-            while self._tasks:
-                await asyncio.wait(list(self._tasks.values()))
-
-        asyncio.run_coroutine_threadsafe(idle(), self.loop).result()
+    async def _leave(self) -> None:
+        while self._tasks:
+            await asyncio.wait(list(self._tasks.values()))
+        self.loop.stop()
 
     def token(self) -> int:
         return running.get()
 
-    def cancel(self, token: int) -> None:
-        self._arrived.append((token, None))
-        if not self._woken:
-            self._woken = True
-            self.loop.call_soon_threadsafe(self._take)
-
-    def _take(self) -> None:
-        self._woken = False
-        arrived = self._arrived
-        while arrived:
-            task, work = arrived.popleft()
-            if work is None:
-                self._cancel(task)
-                continue
-            group = self._groups.get(work.group)
-            if group is None:
-                known = ", ".join(str(name) for name in self._groups if name) or "none"
-                error = ValueError(f"{work.name}: there is no concurrency group {work.group!r}; there are: {known}")
-                self._worker.fail(task, work.name, error)
-            elif group.running < group.limit:
-                self._begin(group, task, work)
-            else:
-                group.waiting.append((task, work))
+    def start(self, task: Any, work: Work) -> None:
+        group = self._groups.get(work.group)
+        if group is None:
+            known = ", ".join(str(name) for name in self._groups if name) or "none"
+            error = ValueError(f"{work.name}: there is no concurrency group {work.group!r}; there are: {known}")
+            self._worker.fail(task, work.name, error)
+        elif group.running < group.limit:
+            self._begin(group, task, work)
+        else:
+            group.waiting.append((task, work))
 
     def _begin(self, group: _Group, task: Any, work: Work) -> None:
         group.running += 1
         self._tasks[task.token] = self.loop.create_task(self._execute(group, task, work))
 
-    def _cancel(self, token: int) -> None:
+    def cancel(self, token: int) -> None:
         running_task = self._tasks.get(token)
         if running_task is not None:
             running_task.cancel()

@@ -20,6 +20,8 @@ class ThreadMode:
     Threading: start() and cancel() by the worker's main thread.
     """
 
+    takes_work = False  # the worker's main loop does
+
     def __init__(self, worker: Worker, max_concurrency: int, groups: dict[str, int]) -> None:
         self._worker = worker
         self._pools = {None: _Threads(self, max_concurrency)}
@@ -43,7 +45,7 @@ class ThreadMode:
             self._left += 1
         pool.add(task, work)
 
-    def join(self) -> None:
+    def serve(self) -> None:
         """Until the calls that were started are through."""
         with self._through:
             self._through.wait_for(lambda: self._left == 0)

@@ -405,6 +405,36 @@ def test_async_actor_awaits_references(runtime):
     assert runtime.get(Awaits.remote().run.remote(refs), timeout=60) == (1, [2, 3], 2)
 
 
+def test_an_async_actor_runs_threads_timers_and_calls_at_once(runtime):
+    """Its loop and its threads read what the rank sends from one ring: whoever waits for something gets it."""
+
+    @runtime.remote
+    def add_one(x):
+        return x + 1
+
+    @runtime.remote
+    class Busy:
+        async def in_thread(self, x):
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(None, lambda: runtime.get(add_one.remote(x)))
+
+        async def later(self, x):
+            await asyncio.sleep(0.001)
+            return await add_one.remote(x)
+
+        async def blocking(self, x):
+            return runtime.get(add_one.remote(x))
+
+        async def at_once(self, x):
+            return x + 1
+
+    busy = Busy.remote()
+    for _ in range(5):
+        names = ("in_thread", "later", "at_once", "blocking") * 5
+        asked = [getattr(busy, name).remote(i) for i, name in enumerate(names)]
+        assert runtime.get(asked, timeout=60) == list(range(1, 21))
+
+
 def test_async_generators_stream(runtime):
     @runtime.remote
     class Gen:

@@ -448,6 +448,71 @@ TEST_CASE("a process forked off a worker cannot use its rings, and drops its ref
   expect(rank, Frame::release);
 }
 
+TEST_CASE("a thread with an event loop is woken by frames, by its descriptor and by another thread that reads") {
+  FakeRank rank;
+  WorkerApi api(rank.command());
+  rank.send_task(1, 0, "");
+  REQUIRE(api.next(kNever));
+  expect(rank, Frame::hello);
+  auto opening = std::async(std::launch::async, [&] { api.open_bell(kNever); });
+  auto opened = expect(rank, Frame::bell);
+  auto in = body_of(opened);
+  const auto request = in.varint();
+  REQUIRE(in.varint() == static_cast<std::uint64_t>(::getpid()));
+  rank.end().set_bell(transport::open_of_process(::getpid(), static_cast<int>(in.varint()), O_WRONLY | O_NONBLOCK));
+  rank.reply(request, [](Writer&) {});
+  opening.get();
+
+  int other[2];
+  REQUIRE(::pipe2(other, O_CLOEXEC) == 0);
+  const transport::Fd other_read(other[0]), other_write(other[1]);
+  const auto send_cancel = [&] { rank.send(Frame::cancel, [](Writer& out) { out.put(std::uint64_t{5}); }); };
+  const auto waits = [&] {
+    return std::async(std::launch::async, [&] { return api.wait_in_loop(other_read.get(), kForever); });
+  };
+  const auto until_asleep = [&] {
+    while (rank.end().page().asleep.load() != WorkerPage::kOnBell) std::this_thread::yield();
+  };
+  {
+    auto waiting = waits();
+    until_asleep();
+    send_cancel();
+    CHECK_FALSE(waiting.get());
+    CHECK(api.try_next()->token == 5);
+  }
+  {
+    auto waiting = waits();
+    until_asleep();
+    REQUIRE(::write(other_write.get(), "x", 1) == 1);
+    CHECK(waiting.get());
+    char byte = 0;
+    REQUIRE(::read(other_read.get(), &byte, 1) == 1);
+  }
+  {
+    // Another thread waits for an answer and reads for both.
+    const auto ref = api.put(source_of("a"), kNever);
+    expect(rank, Frame::put);
+    auto getting = std::async(std::launch::async, [&] { return api.get({&ref, 1}, kForever, kNever).size(); });
+    const auto get = expect(rank, Frame::get);
+    while (rank.end().page().asleep.load() != WorkerPage::kOnFutex) std::this_thread::yield();
+    auto waiting = waits();
+    send_cancel();
+    CHECK_FALSE(waiting.get());
+    CHECK(api.try_next()->token == 5);
+    auto asked = body_of(get);
+    rank.reply(asked.varint(), [](Writer& out) {
+      out.varint(1);
+      out.put(Form::pending);
+    });
+    CHECK(getting.get() == 1);
+  }
+  CHECK_FALSE(api.has_work());
+  CHECK_FALSE(api.told_to_leave());
+  rank.send(Frame::leave, [](Writer&) {});
+  CHECK_FALSE(api.wait_in_loop(other_read.get(), kForever));
+  CHECK(api.told_to_leave());
+}
+
 TEST_CASE("wait asks nobody when enough is known to be ready") {
   FakeRank rank;
   WorkerApi api(rank.command());
