@@ -91,7 +91,7 @@ bool holds(const Caller* caller, std::span<PyObject* const> args) {
   if (caller->session == nullptr || count < caller->least || count > caller->most) return false;
   if (PyDict_GetItemWithError(state, name_session) != caller->session) return false;
   if (caller->target == nullptr && PyDict_GetItemWithError(state, name_group) != Py_None) return false;
-  return std::all_of(args.begin(), args.end(), is_plain);
+  return std::all_of(args.begin(), args.end(), [](PyObject* arg) { return is_plain(arg) || is_object_ref(arg); });
 }
 
 /// The method of the package, with the arguments as Python passes them on.
@@ -115,11 +115,25 @@ PyObject* caller_remote(PyObject* self, PyObject* const* args, Py_ssize_t count,
     return PyErr_Occurred() != nullptr ? nullptr : go_on(self, args, count, names);
   // Made while the lock is held, used before it is given up.
   static Bytes scratch;
+  static std::vector<std::uint32_t> positions;
   scratch.clear();
+  positions.clear();
+  for (std::size_t i = 0; i < given.size(); ++i) {
+    if (is_object_ref(given[i])) positions.push_back(static_cast<std::uint32_t>(i));
+  }
+  if (!positions.empty() && !dump_call(given, positions, scratch)) return go_on(self, args, count, names);
   try {
     py::object pickled;
     CallSource source;
-    if (count != 0) {
+    std::vector<RefPtr> refs;
+    if (!positions.empty()) {
+      refs.reserve(positions.size() + caller->refs->size());
+      for (const auto position : positions) refs.push_back(reference_in(given[position]));
+      refs.insert(refs.end(), caller->refs->begin(), caller->refs->end());
+      source.args.data = scratch;
+      source.args.refs = refs;
+      source.deps = static_cast<std::uint32_t>(positions.size());
+    } else if (count != 0) {
       if (dump_tuple(given, scratch)) {
         source.args.data = scratch;
       } else {
@@ -136,11 +150,11 @@ PyObject* caller_remote(PyObject* self, PyObject* const* args, Py_ssize_t count,
     source.meta = std::as_bytes(
         std::span(PyBytes_AS_STRING(caller->meta), static_cast<std::size_t>(PyBytes_GET_SIZE(caller->meta))));
     source.name = text_of(caller->name);
-    source.args.refs = *caller->refs;
+    if (positions.empty()) source.args.refs = *caller->refs;
     const auto api = the_api();
     std::vector<RefPtr> made;
     if (pickled && PyBytes_GET_SIZE(pickled.ptr()) > kUnlockFrom) {
-      const auto refs = *caller->refs;
+      refs = *caller->refs;
       source.args.refs = refs;
       const auto target = caller->target != nullptr ? reference_in(caller->target) : nullptr;
       const std::string name(source.name);

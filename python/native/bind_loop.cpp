@@ -12,10 +12,8 @@ namespace trireme::python::bind {
 
 namespace {
 
-/// The arguments as the package pickled them; false when they need the package.
-bool plain_arguments(const WorkItem& item, BytesView& data) {
-  if (!item.deps.empty() || !item.args.refs.empty() || !item.gpus.empty()) return false;
-  const auto blob = item.args.blob;
+/// The pickle in a packed value (wire.hpp) without buffers; false for any other.
+bool pickle_in(BytesView blob, BytesView& data) {
   if (blob.empty()) return data = {}, true;
   std::uint32_t buffers = 0;
   if (blob.size() < 16) return false;
@@ -25,29 +23,70 @@ bool plain_arguments(const WorkItem& item, BytesView& data) {
   return true;
 }
 
-py::object call_function(const py::object& function, BytesView data) {
-  if (data.empty()) return py::reinterpret_steal<py::object>(PyObject_CallNoArgs(function.ptr()));
-  auto call = py::reinterpret_steal<py::object>(load_plain(data));
-  if (!call) {
-    static const auto& loads = *new py::object(py::module_::import("pickle").attr("loads"));
-    const auto pickle = py::bytes(reinterpret_cast<const char*>(data.data()), data.size());
-    call = py::reinterpret_steal<py::object>(PyObject_CallOneArg(loads.ptr(), pickle.ptr()));
-    if (!call) return call;
+/// The arguments as the package pickled them; false when they need the package.
+bool plain_arguments(const WorkItem& item, BytesView& data) {
+  // Of references, only those that come resolved.
+  if (item.args.refs.size() != item.deps.size() || !item.gpus.empty()) return false;
+  for (const auto& dep : item.deps) {
+    if (!std::holds_alternative<HeldValue>(dep)) return false;
   }
-  if (PyTuple_CheckExact(call.ptr()))
-    return py::reinterpret_steal<py::object>(PyObject_Call(function.ptr(), call.ptr(), nullptr));
-  // [args, kwargs, positions of what is resolved: none]
-  const auto args = py::reinterpret_steal<py::object>(PySequence_Tuple(py::object(call[py::int_(0)]).ptr()));
-  const auto named = py::object(call[py::int_(1)]);
-  if (!args) return args;
-  return py::reinterpret_steal<py::object>(PyObject_Call(function.ptr(), args.ptr(), named.ptr()));
+  return pickle_in(item.args.blob, data) && (item.deps.empty() || !data.empty());
+}
+
+py::object load(BytesView data) {
+  auto value = py::reinterpret_steal<py::object>(load_plain(data));
+  if (value) return value;
+  static const auto& loads = *new py::object(py::module_::import("pickle").attr("loads"));
+  const auto pickle = py::bytes(reinterpret_cast<const char*>(data.data()), data.size());
+  value = py::reinterpret_steal<py::object>(PyObject_CallOneArg(loads.ptr(), pickle.ptr()));
+  if (!value) throw py::error_already_set();
+  return value;
+}
+
+/// What a reference among the arguments came to.
+py::object resolved(const HeldValue& value) {
+  BytesView data;
+  if (value.refs.empty() && pickle_in(value.blob, data)) return data.empty() ? py::none() : load(data);
+  static const auto& unpack = *new py::object(py::module_::import("trireme._serialization").attr("unpack"));
+  return unpack(to_python(value));
+}
+
+/// Errors: error_already_set.
+py::object call_function(const py::object& function, BytesView data, std::span<const Got> deps) {
+  PyObject* result = nullptr;
+  if (data.empty()) {
+    result = PyObject_CallNoArgs(function.ptr());
+  } else if (const auto call = load(data); PyTuple_CheckExact(call.ptr())) {
+    result = PyObject_Call(function.ptr(), call.ptr(), nullptr);
+  } else {
+    // [args, kwargs, positions]
+    const py::list args(py::object(call[py::int_(0)]));
+    const py::dict named(py::object(call[py::int_(1)]));
+    const py::list positions(py::object(call[py::int_(2)]));
+    for (std::size_t i = 0; i < deps.size() && i < positions.size(); ++i) {
+      const py::object at = positions[i];
+      auto value = resolved(std::get<HeldValue>(deps[i]));
+      if (PyLong_Check(at.ptr()))
+        args[at.cast<std::size_t>()] = value;
+      else
+        named[at] = value;
+    }
+    result = PyObject_Call(function.ptr(), py::tuple(args).ptr(), named.ptr());
+  }
+  if (result == nullptr) throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(result);
 }
 
 /// True: the result is on its way. False with an exception, false without: it is the package's.
 bool finish_plain(WorkerCore& core, std::uint64_t token, PyObject* result) {
   static Bytes scratch;
   scratch.clear();
-  if (!dump_atom(result, scratch)) return false;
+  const bool dumped =
+      PyTuple_CheckExact(result)
+          ? dump_tuple({PySequence_Fast_ITEMS(result), static_cast<std::size_t>(PyTuple_GET_SIZE(result))}, scratch)
+          : dump_atom(result, scratch);
+  // What may have to wait for room is handed over without the interpreter's lock.
+  if (!dumped || scratch.size() > kInlineBytesMax / 2) return false;
   ValueSource value;
   value.data = scratch;
   core.worker->finish(token, {&value, 1});
@@ -81,10 +120,14 @@ bool run_plain(WorkerCore& core, WorkItem& item) {
   const auto record = records != nullptr ? records->begin(core.kind, known.name, item.attempt, token) : 0;
   core.running.store(token, std::memory_order_relaxed);
   py::object result;
-  if (core.worker->cancelled() == token)
-    PyErr_SetNone(PyExc_KeyboardInterrupt);
-  else
-    result = call_function(known.function, data);
+  try {
+    if (core.worker->cancelled() == token)
+      PyErr_SetNone(PyExc_KeyboardInterrupt);
+    else
+      result = call_function(known.function, data, item.deps);
+  } catch (...) {
+    raise_current();
+  }
   if (result && records != nullptr) records->end(record);
   core.running.store(0, std::memory_order_relaxed);
   if (result) {

@@ -32,6 +32,10 @@ enum : unsigned char {
   kTuple2 = 0x86,
   kTuple3 = 0x87,
   kTuple = 't',
+  kList0 = ']',
+  kAppend = 'a',
+  kAppends = 'e',
+  kDict0 = '}',
   kMemoize = 0x94,
   kFrame = 0x95,
 };
@@ -98,6 +102,23 @@ bool add_atom(PyObject* value, Bytes& out) {
   return false;
 }
 
+/// With None at `positions`, which are in order.
+bool add_tuple(std::span<PyObject* const> items, std::span<const std::uint32_t> positions, Bytes& out) {
+  if (items.size() >= kItemsMax) return false;
+  if (items.size() > 3) add(out, kMark);
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    if (!positions.empty() && positions.front() == i) {
+      positions = positions.subspan(1);
+      add(out, kNone);
+    } else if (!add_atom(items[i], out)) {
+      return false;
+    }
+  }
+  constexpr unsigned char kEnds[] = {kTuple0, kTuple1, kTuple2, kTuple3};
+  add(out, items.size() > 3 ? static_cast<unsigned char>(kTuple) : kEnds[items.size()]);
+  return true;
+}
+
 void begin(Bytes& out) {
   add(out, kProto);
   add(out, 5);
@@ -119,7 +140,7 @@ class Loader {
     at_ += 2;
     while (has(1)) {
       const auto op = *at_++;
-      if (op == kStop) return depth_ == 1 && mark_ == kNoMark && at_ == end_ ? stack_[--depth_] : nullptr;
+      if (op == kStop) return depth_ == 1 && marked_ == 0 && at_ == end_ ? stack_[--depth_] : nullptr;
       if (!step(op)) break;
     }
     PyErr_Clear();  // the pickle module says it
@@ -127,7 +148,6 @@ class Loader {
   }
 
  private:
-  static constexpr std::size_t kNoMark = SIZE_MAX;
   bool has(std::size_t bytes) const { return static_cast<std::size_t>(end_ - at_) >= bytes; }
   bool push(PyObject* made) {
     if (made == nullptr) return false;
@@ -141,8 +161,19 @@ class Loader {
     at_ += bytes;
     return value;
   }
+  /// Where the part of the stack begins that is not below a mark.
+  std::size_t floor() const { return marked_ == 0 ? 0 : marks_[marked_ - 1]; }
+  bool append(std::size_t count) {
+    if (depth_ < floor() + count + 1 || !PyList_CheckExact(stack_[depth_ - count - 1])) return false;
+    auto* list = stack_[depth_ - count - 1];
+    for (std::size_t i = depth_ - count; i < depth_; ++i) {
+      if (PyList_Append(list, stack_[i]) != 0) return false;
+    }
+    for (; count != 0; --count) Py_DECREF(stack_[--depth_]);
+    return true;
+  }
   bool tuple(std::size_t count) {
-    if (depth_ < count || (mark_ != kNoMark && depth_ - count < mark_)) return false;
+    if (depth_ < floor() + count) return false;
     auto* made = PyTuple_New(static_cast<Py_ssize_t>(count));
     if (made == nullptr) return false;
     depth_ -= count;
@@ -185,14 +216,21 @@ class Loader {
                                   : PyUnicode_DecodeUTF8(text, size, "surrogatepass"));
       }
       case kMark:
-        if (mark_ != kNoMark) return false;
-        mark_ = depth_;
+        if (marked_ == marks_.size()) return false;
+        marks_[marked_++] = depth_;
         return true;
-      case kTuple: {
-        if (mark_ == kNoMark) return false;
-        const auto count = depth_ - std::exchange(mark_, kNoMark);
-        return tuple(count);
+      case kTuple:
+      case kAppends: {
+        if (marked_ == 0) return false;
+        const auto count = depth_ - marks_[--marked_];
+        return op == kTuple ? tuple(count) : append(count);
       }
+      case kList0:
+        return push(PyList_New(0));
+      case kAppend:
+        return append(1);
+      case kDict0:
+        return push(PyDict_New());
       case kTuple0:
         return tuple(0);
       case kTuple1:
@@ -210,7 +248,8 @@ class Loader {
   const unsigned char* end_;
   std::array<PyObject*, kItemsMax> stack_;
   std::size_t depth_ = 0;
-  std::size_t mark_ = kNoMark;
+  std::array<std::size_t, 4> marks_;
+  std::size_t marked_ = 0;
 };
 
 bool is_atom(PyObject* value) {
@@ -230,15 +269,28 @@ bool dump_atom(PyObject* value, Bytes& out) {
 }
 
 bool dump_tuple(std::span<PyObject* const> items, Bytes& out) {
-  if (items.size() >= kItemsMax) return false;
   const auto before = out.size();
   begin(out);
-  if (items.size() > 3) add(out, kMark);
-  for (auto* item : items) {
-    if (!add_atom(item, out)) return out.resize(before), false;
+  if (!add_tuple(items, {}, out)) return out.resize(before), false;
+  add(out, kStop);
+  return true;
+}
+
+bool dump_call(std::span<PyObject* const> items, std::span<const std::uint32_t> positions, Bytes& out) {
+  const auto before = out.size();
+  begin(out);
+  add(out, kList0);
+  add(out, kMark);
+  if (!add_tuple(items, positions, out)) return out.resize(before), false;
+  add(out, kDict0);
+  add(out, kList0);
+  add(out, kMark);
+  for (const auto position : positions) {
+    add(out, kInt4);
+    add_integer(out, position, 4);
   }
-  constexpr unsigned char kEnds[] = {kTuple0, kTuple1, kTuple2, kTuple3};
-  add(out, items.size() > 3 ? static_cast<unsigned char>(kTuple) : kEnds[items.size()]);
+  add(out, kAppends);
+  add(out, kAppends);
   add(out, kStop);
   return true;
 }

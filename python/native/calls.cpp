@@ -331,6 +331,21 @@ MadeCall prepare_call(CallText text, std::vector<CellRef> refs, std::int64_t str
   return finish_making(call, body_of(call).text, std::move(stream), index);
 }
 
+namespace {
+
+/// The thread that brings the last argument hands the task over itself: no other has to wake up for that.
+void argument_came(detail::TaskBase* task) {
+  // acq_rel: the last sees what all of them wrote.
+  if (task->deps_left.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+  const bool cancelled = task->ready() || (task->extra != nullptr && !task->extra->elements.empty() &&
+                                           task->extra->elements.back()->ready());
+  auto* pool = the_pool();
+  if (cancelled || pool == nullptr) return detail::submit_task(task, false);
+  pool->submit(task);
+}
+
+}  // namespace
+
 void submit_prepared(Pool& pool, detail::TaskBase* task, const CallOptions& options) {
   constexpr int kDefaultRetries = 3;
   const int retries = options.max_retries < 0 ? INT32_MAX : options.max_retries;
@@ -354,12 +369,20 @@ void submit_prepared(Pool& pool, detail::TaskBase* task, const CallOptions& opti
     task->extra->options.max_retries = retries;
   }
   const auto& body = body_of(task);
-  const bool ready = std::all_of(body.refs.begin(), body.refs.begin() + body.text.deps,
-                                 [](const CellRef& dep) { return dep->ready(); });
-  if (ready)
-    pool.submit(task);
-  else
-    detail::submit_task(task, true);
+  std::vector<CellRef> missing;
+  for (std::uint32_t i = 0; i < body.text.deps; ++i) {
+    const auto& dep = body.refs[i];
+    if (dep->ready()) continue;
+    // Core knows how to come by what is of another rank.
+    if (dep->exported()) return detail::submit_task(task, true);
+    missing.push_back(dep);
+  }
+  if (missing.empty()) return pool.submit(task);
+  task->claimed.store(true, std::memory_order_relaxed);
+  // One more than are missing, so that it does not go before all of them are watched.
+  task->deps_left.store(static_cast<std::uint32_t>(missing.size()) + 1, std::memory_order_relaxed);
+  for (const auto& dep : missing) when_ready(dep, [task] { argument_came(task); });
+  argument_came(task);
 }
 
 CellRef create_python_actor(CallText text, std::vector<CellRef> refs, const CallOptions& options) {

@@ -22,6 +22,9 @@ constexpr std::size_t kScanMax = 64;
 /// Cancelled calls that never came here.
 constexpr std::size_t kCancelledMax = 10'000;
 
+/// This thread is within Pool::unlock_and_run().
+thread_local bool runs_steps = false;
+
 detail::Invocation* invocation_of(const CellRef& call) { return static_cast<detail::Invocation*>(call.get()); }
 
 }  // namespace
@@ -72,7 +75,12 @@ void Pool::submit(detail::TaskBase* task) {
   enqueue({CellRef::share(task), true}, false);
   dispatch();
   const bool waiting = !pending_.empty();
-  unlock_and_run(lock);
+  // Within a step, what this puts aside is left to who runs the steps: tasks that fail because their arguments did may
+  // be a long chain.
+  if (runs_steps)
+    lock.unlock();
+  else
+    unlock_and_run(lock);
   if (waiting) session_.core().work_queued();
 }
 
@@ -469,7 +477,9 @@ void Pool::unlock_and_run(Lock& lock) {
   while (!after_.empty()) {
     auto steps = std::exchange(after_, {});
     lock.unlock();
+    const bool within = std::exchange(runs_steps, true);
     for (auto& step : steps) step();
+    runs_steps = within;
     lock.lock();
   }
   lock.unlock();

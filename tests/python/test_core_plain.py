@@ -10,6 +10,7 @@ import random
 import time
 import weakref
 
+import numpy as np
 import pytest
 
 import trireme
@@ -29,7 +30,7 @@ def same(a, b) -> bool:
         return False
     if isinstance(a, float):
         return a.hex() == b.hex()
-    if isinstance(a, tuple):
+    if isinstance(a, (tuple, list)):
         return len(a) == len(b) and all(map(same, a, b))
     return a == b
 
@@ -59,7 +60,7 @@ def test_tuples_of_any_length():
 
 
 def test_a_broken_pickle_is_not_read():
-    whole = pickle.dumps((1, "text", b"bytes", 2.5, None), 5)
+    whole = pickle.dumps((1, "text", [b"bytes", (2.5, [])], {}, None), 5)
     for size in range(len(whole)):
         assert _native.load_plain(whole[:size]) is NotImplemented
     assert _native.load_plain(whole + b".") is NotImplemented
@@ -74,7 +75,16 @@ def test_a_broken_pickle_is_not_read():
 def test_references_to_others_are_left_to_pickle():
     text = "shared" * 3
     assert _native.load_plain(pickle.dumps((text, text), 5)) is NotImplemented
-    assert _native.load_plain(pickle.dumps([1], 5)) is NotImplemented
+    assert _native.load_plain(pickle.dumps({"a": 1}, 5)) is NotImplemented
+    value = [1]
+    value.append(value)
+    assert _native.load_plain(pickle.dumps(value, 5)) is NotImplemented
+
+
+def test_lists_are_read():
+    for value in ([], [1], [1, "a", None], [[], [1, (2, [b"x"])], ()], [(1, None, 2, 3), {}, [1]]):
+        for protocol in (4, 5):
+            assert same(_native.load_plain(pickle.dumps(value, protocol)), value)
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +108,45 @@ def test_arguments_by_position_and_name(echo):
     assert trireme.get(echo.remote(1, b=2)) == ((1,), {"b": 2})
     assert trireme.get(echo.remote([1, 2], {"a": 1})) == ([1, 2], {"a": 1})
     assert trireme.get(echo.remote(echo.remote(7), 8)) == (7, 8)
+
+
+def test_references_among_plain_arguments(echo):
+    one, pair, array, text = map(trireme.put, (1, (2, "b"), np.arange(3), "long" * 5000))
+    assert trireme.get(echo.remote(one)) == 1
+    assert trireme.get(echo.remote(0, pair, None, one, "d", 2.5)) == (0, (2, "b"), None, 1, "d", 2.5)
+    got = trireme.get(echo.remote(array, text, [1], echo.remote(array), echo.remote([one])))
+    assert got[0].tolist() == got[3].tolist() == [0, 1, 2] and got[1] == "long" * 5000 and got[2] == [1]
+    assert trireme.get(got[4]) == [1]
+    assert trireme.get(echo.remote("x" * 1000, one)) == ("x" * 1000, 1)
+    assert trireme.get(echo.remote(one, key=pair)) == ((1,), {"key": (2, "b")})
+
+
+def test_a_reference_among_the_arguments_of_a_call_that_fails_is_there_again_in_its_retry(runtime, tmp_path):
+    @trireme.remote(max_retries=1, retry_exceptions=True)
+    def once(mark, value):
+        if not mark.exists():
+            mark.write_text("")
+            raise ValueError(value)
+        return value
+
+    assert trireme.get(once.remote(trireme.put(tmp_path / "mark"), trireme.put((1, "a")))) == (1, "a")
+
+
+def test_a_long_chain_of_calls_fails_with_the_first(runtime):
+    @trireme.remote
+    def begin():
+        time.sleep(0.2)  # until the chain is there
+        raise ValueError("first")
+
+    @trireme.remote
+    def pass_on(value):
+        return value
+
+    ref = begin.remote()
+    for _ in range(5000):
+        ref = pass_on.remote(ref)
+    with pytest.raises(ValueError, match="first"):
+        trireme.get(ref, timeout=60)
 
 
 def test_a_wrong_number_of_arguments_is_refused_where_the_call_is_made(runtime):
