@@ -4,6 +4,8 @@
 #include <exception>
 #include <utility>
 
+#include "base/block_cache.hpp"
+
 namespace trireme::ml {
 
 /// Refers to a condition that outlives it: any callable without arguments that returns bool.
@@ -38,7 +40,7 @@ class [[nodiscard]] Task {
     std::coroutine_handle<> await_suspend(Handle done) const noexcept;
     void await_resume() const noexcept {}
   };
-  struct promise_type {
+  struct promise_type : CachedBlock {  // the frame too
     std::coroutine_handle<> caller;
     Task get_return_object() { return Task(Handle::from_promise(*this)); }
     std::suspend_always initial_suspend() const noexcept { return {}; }

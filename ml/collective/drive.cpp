@@ -71,6 +71,7 @@ void Engine::drive(Condition reached) {
 
 bool Engine::step() {
   bool moved = admit();
+  if (moved) advance();  // its first messages go before anything is looked for
   if (fabric_.locals > 1 && !failed_.load(std::memory_order_relaxed)) moved |= fabric_.links->progress();
   if (fabric_.net) moved |= fabric_.net->progress();
   moved |= advance();

@@ -116,16 +116,31 @@ PendingPtr Engine::submit(const Operation& operation) {
 void Engine::run(const Operation& operation) {
   check(operation);
   if (try_drive()) {
-    if (unfinished_.load(std::memory_order_seq_cst) == 0 && !failed_.load(std::memory_order_acquire) &&
-        run_directly(operation)) {
-      stop_driving();
-      if (failed_.load(std::memory_order_acquire)) refuse();
-      return;
+    if (unfinished_.load(std::memory_order_seq_cst) == 0 && !failed_.load(std::memory_order_acquire)) {
+      if (run_directly(operation)) {
+        stop_driving();
+        if (failed_.load(std::memory_order_acquire)) refuse();
+        return;
+      }
+      if (!is_message(operation.kind)) return run_alone(operation);
     }
     stop_driving();
   }
   const auto pending = submit(operation);
   wait(*pending);
+}
+
+/// Nothing else is under way and the caller is the driver: no submission, no waiting for another thread.
+void Engine::run_alone(const Operation& operation) {
+  const auto pending = std::make_shared<Pending>();
+  pending->operation = operation;
+  pending->deadline = deadline_from_now();
+  unfinished_.fetch_add(1, std::memory_order_seq_cst);
+  queue_.push_back(pending);
+  advance();
+  drive([&] { return pending->done.load(std::memory_order_relaxed); });
+  stop_driving();
+  if (pending->failure) throw *pending->failure;
 }
 
 PendingPtr Engine::start(const Operation& operation) {

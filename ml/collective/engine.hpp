@@ -76,6 +76,7 @@ class Engine final : public DeathListener, public std::enable_shared_from_this<E
   Task algorithm(Operation operation);
   Task across_nodes(Operation operation);
   bool run_directly(const Operation& operation);
+  void run_alone(const Operation& operation);
   void sleep(Condition reached);
   void finish(const PendingPtr& pending);
   void look_for_trouble();

@@ -14,9 +14,10 @@ MessagePtr Fabric::post_send(std::uint32_t to, Key key, const void* data, std::s
   return message;
 }
 
-MessagePtr Fabric::post_receive(std::uint32_t from, Key key, void* data, std::size_t bytes,
-                                std::function<void()> done) {
+MessagePtr Fabric::post_receive(std::uint32_t from, Key key, void* data, std::size_t bytes, std::function<void()> done,
+                                std::optional<Combine> combine) {
   auto message = std::make_shared<Message>(from, key, data, bytes);
+  message->combine = combine;
   message->on_done = std::move(done);
   if (places[from].node != node) net->expect(from);
   mailbox.receive(message);

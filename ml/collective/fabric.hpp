@@ -58,8 +58,13 @@ class Fabric {
   MessagePtr receive(std::uint32_t from, std::uint32_t step, void* data, std::size_t bytes) {
     return post_receive(from, collective_key(operation, step), data, bytes);
   }
+  /// Combines what comes into `into`, what came first. `room` is for what does not come in one piece.
+  MessagePtr receive_into(std::uint32_t from, std::uint32_t step, std::byte* room, std::size_t bytes, Combine combine) {
+    return post_receive(from, collective_key(operation, step), room, bytes, {}, combine);
+  }
   MessagePtr post_send(std::uint32_t to, Key key, const void* data, std::size_t bytes, std::function<void()> done = {});
-  MessagePtr post_receive(std::uint32_t from, Key key, void* data, std::size_t bytes, std::function<void()> done = {});
+  MessagePtr post_receive(std::uint32_t from, Key key, void* data, std::size_t bytes, std::function<void()> done = {},
+                          std::optional<Combine> combine = {});
 
   auto until_done(const MessagePtr& message) {
     return Until(suspended, [message = message.get()] { return message->done; });

@@ -3,11 +3,15 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <unordered_map>
 #include <utility>
 #include <vector>
+
+#include "ml/collective/fold.hpp"
 
 namespace trireme::ml {
 
@@ -21,6 +25,13 @@ inline Key user_key(std::uint32_t tag, std::uint32_t number) {
   return std::uint64_t{tag & 0x7FFFFFFFU} << 32U | number;
 }
 
+/// Of a receive: what comes is combined into `into`, what came first.
+struct Combine {
+  DType type;
+  ReduceOp op;
+  void* into;
+};
+
 /// A send or a receive of bytes under way. `done` by the driver of the group only.
 struct Message {
   Message(std::uint32_t peer, Key key, void* data, std::size_t bytes)
@@ -30,10 +41,26 @@ struct Message {
   std::byte* const data;
   const std::size_t bytes;
   bool done = false;
-  std::function<void()> on_done;  ///< for user messages; runs once
+  std::optional<Combine> combine;  ///< of what comes whole; what comes in parts is gathered in `data` before
+  std::function<void()> on_done;   ///< for user messages; runs once
+
+  /// The bytes of a receive, all in one place. finish() follows.
+  void take(const std::byte* from) {
+    if (combine)
+      fold_in(from);
+    else if (bytes != 0)
+      std::memcpy(data, from, bytes);
+  }
   void finish() {
+    if (combine) fold_in(data);
     done = true;
     if (on_done) std::exchange(on_done, nullptr)();
+  }
+
+ private:
+  void fold_in(const std::byte* from) {
+    fold2(combine->type, combine->op, combine->into, from, combine->into, bytes / bytes_of(combine->type));
+    combine.reset();
   }
 };
 using MessagePtr = std::shared_ptr<Message>;
@@ -119,7 +146,7 @@ class Mailbox {
   void settle(Arrival& arrival, const MessagePtr& message) {
     if (arrival.bytes != message->bytes) return on_mismatch(message->peer, message->bytes, arrival.bytes);
     if (arrival.fetch) return arrival.fetch(message);
-    if (!arrival.copy.empty()) std::copy(arrival.copy.begin(), arrival.copy.end(), message->data);
+    message->take(arrival.copy.data());
     message->finish();
   }
 

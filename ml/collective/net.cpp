@@ -8,11 +8,16 @@
 #include <random>
 
 #include "base/log.hpp"
+#include "transport/ucx/devices.hpp"
 
 namespace trireme::ml {
 namespace {
 
 constexpr unsigned kMessageId = 1;
+constexpr unsigned kShortId = 2;
+/// Over TCP a rendezvous saves no copy, and costs a round trip: up to here the data go at once. One fragment of the
+/// receive buffers that the worker asks for.
+constexpr std::size_t kEagerTcpBytes = 512U << 10U;
 constexpr Nanos kReleaseMax = kSecond;  // for UCX to give back what it holds once its endpoints are closed by force
 
 std::uint64_t draw_token() {
@@ -47,8 +52,11 @@ Status Net::listen() {
   param.flags = UCP_AM_FLAG_WHOLE_MSG;
   param.cb = &Net::on_message;
   param.arg = this;
-  if (auto status = ucp_worker_set_am_recv_handler(worker_->handle(), &param); status != UCS_OK)
-    return transport::ucx::ucx_error(Errc::unavailable, "registering a message handler", status);
+  auto status = ucp_worker_set_am_recv_handler(worker_->handle(), &param);
+  param.id = kShortId;
+  param.cb = &Net::on_short;
+  if (status == UCS_OK) status = ucp_worker_set_am_recv_handler(worker_->handle(), &param);
+  if (status != UCS_OK) return transport::ucx::ucx_error(Errc::unavailable, "registering a message handler", status);
   return {};
 }
 
@@ -85,7 +93,10 @@ bool Net::connect(Peer& peer) {
   params.err_handler.cb = &Net::on_endpoint_error;
   params.err_handler.arg = &peer;
   const auto status = ucp_ep_create(worker_->handle(), &params, &peer.endpoint);
-  if (status == UCS_OK) return true;
+  if (status == UCS_OK) {
+    peer.over_tcp = transport::ucx::all_tcp(transport::ucx::lanes_of(peer.endpoint));
+    return true;
+  }
   peer.endpoint = nullptr;
   fail(peer, fmt::format("UCX cannot connect: {}", ucs_status_string(status)));
   return false;
@@ -120,11 +131,36 @@ void Net::transmit(Peer& peer, Kind kind, MessagePtr message, Key key) {
   if (!connect(peer)) return;
   const void* data = message ? message->data : nullptr;
   const std::size_t bytes = message ? message->bytes : 0;
-  auto sending = std::make_unique<Sending>(Sending{this, {peer.token, self_, kind, key, bytes}, std::move(message)});
+  const Head head{peer.token, self_, kind, key, bytes};
   ucp_request_param_t param{};
   param.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
+  if (bytes <= kShortBytes) {
+    auto packed = spare_ ? std::move(spare_) : std::make_unique<Packed>();
+    packed->net = this;
+    std::memcpy(packed->bytes, &head, sizeof head);
+    if (bytes != 0) std::memcpy(packed->bytes + sizeof head, data, bytes);
+    param.cb.send = &Net::on_short_sent;
+    param.user_data = packed.get();
+    void* request = ucp_am_send_nbx(peer.endpoint, kShortId, nullptr, 0, packed->bytes, sizeof head + bytes, &param);
+    if (UCS_PTR_IS_ERR(request))
+      return fail(peer, fmt::format("UCX cannot send to it: {}", ucs_status_string(UCS_PTR_STATUS(request))));
+    // Done with what it was given, whether UCX is or not; an endpoint's error ends the group.
+    if (message) finished_.push_back(std::move(message));
+    if (request == nullptr) {
+      spare_ = std::move(packed);
+    } else {
+      ++in_flight_;
+      packed.release();  // on_short_sent() deletes it
+    }
+    return;
+  }
+  auto sending = std::make_unique<Sending>(Sending{this, head, std::move(message)});
   param.cb.send = &Net::on_sent;
   param.user_data = sending.get();
+  if (peer.over_tcp && bytes <= kEagerTcpBytes) {
+    param.op_attr_mask |= UCP_OP_ATTR_FIELD_FLAGS;
+    param.flags = UCP_AM_SEND_FLAG_EAGER;
+  }
   void* request = ucp_am_send_nbx(peer.endpoint, kMessageId, &sending->head, sizeof sending->head, data, bytes, &param);
   if (UCS_PTR_IS_PTR(request)) {
     ++in_flight_;
@@ -136,6 +172,12 @@ void Net::transmit(Peer& peer, Kind kind, MessagePtr message, Key key) {
   }
 }
 
+void Net::on_short_sent(void* request, ucs_status_t, void* argument) {
+  std::unique_ptr<Packed> packed(static_cast<Packed*>(argument));
+  ucp_request_free(request);
+  --packed->net->in_flight_;
+}
+
 void Net::on_sent(void* request, ucs_status_t status, void* argument) {
   std::unique_ptr<Sending> sending(static_cast<Sending*>(argument));
   ucp_request_free(request);
@@ -144,41 +186,67 @@ void Net::on_sent(void* request, ucs_status_t status, void* argument) {
   if (status == UCS_OK && sending->message) sending->net->finished_.push_back(std::move(sending->message));
 }
 
+ucs_status_t Net::on_short(void* argument, const void*, std::size_t header_bytes, void* data, std::size_t bytes,
+                           const ucp_am_recv_param_t* param) {
+  Net& net = *static_cast<Net*>(argument);
+  Head head;
+  if (header_bytes != 0 || bytes < sizeof head || (param->recv_attr & UCP_AM_RECV_ATTR_FLAG_RNDV) != 0) return UCS_OK;
+  std::memcpy(&head, data, sizeof head);
+  if (Peer* peer = net.sender(head); peer != nullptr && head.bytes == bytes - sizeof head)
+    net.arrived(*peer, head, static_cast<std::byte*>(data) + sizeof head);
+  return UCS_OK;
+}
+
 ucs_status_t Net::on_message(void* argument, const void* header, std::size_t header_bytes, void* data,
                              std::size_t bytes, const ucp_am_recv_param_t* param) {
   Net& net = *static_cast<Net*>(argument);
   Head head;
   if (header_bytes != sizeof head) return UCS_OK;
   std::memcpy(&head, header, sizeof head);
-  if (head.token != net.token_ || head.from >= net.peers_.size() || !net.peers_[head.from] || net.aborted_)
-    return UCS_OK;
-  net.delivered_ = true;
-  Peer& peer = *net.peers_[head.from];
-  if (head.kind == Kind::broken) {
-    peer.knows = true;
-    net.on_broken(Breakage::unpack(static_cast<std::uint32_t>(head.key)));
-    return UCS_OK;
-  }
-  if (head.kind == Kind::leave || head.kind == Kind::hello) {
-    (head.kind == Kind::leave ? peer.left : peer.greeted) = true;
-    return UCS_OK;
-  }
-  if (head.bytes != bytes) return UCS_OK;
+  Peer* peer = net.sender(head);
+  if (peer == nullptr || head.kind != Kind::data || head.bytes != bytes) return UCS_OK;
   if ((param->recv_attr & UCP_AM_RECV_ATTR_FLAG_RNDV) != 0) {
+    net.delivered_ = true;
     net.rendezvous_.push_back({head.from, head.key, bytes, data});
     return UCS_INPROGRESS;
   }
-  if (auto message = net.mailbox_.take_posted(head.from, head.key, bytes)) {
-    if (bytes != 0) std::memcpy(message->data, data, bytes);
-    net.finished_.push_back(std::move(message));
-    return UCS_OK;
+  net.arrived(*peer, head, static_cast<std::byte*>(data));
+  return UCS_OK;
+}
+
+/// Null when the message is not of this group, or comes too late.
+Net::Peer* Net::sender(const Head& head) const {
+  if (head.token != token_ || head.from >= peers_.size() || aborted_) return nullptr;
+  return peers_[head.from].get();
+}
+
+void Net::arrived(Peer& peer, const Head& head, const std::byte* data) {
+  delivered_ = true;
+  switch (head.kind) {
+    case Kind::broken:
+      peer.knows = true;
+      return on_broken(Breakage::unpack(static_cast<std::uint32_t>(head.key)));
+    case Kind::leave:
+      peer.left = true;
+      return;
+    case Kind::hello:
+      peer.greeted = true;
+      return;
+    case Kind::data:
+      break;
+    default:
+      return;
+  }
+  if (auto message = mailbox_.take_posted(head.from, head.key, head.bytes)) {
+    message->take(data);
+    finished_.push_back(std::move(message));
+    return;
   }
   Arrival arrival;
-  arrival.bytes = bytes;
-  arrival.copy.assign(static_cast<std::byte*>(data), static_cast<std::byte*>(data) + bytes);
+  arrival.bytes = head.bytes;
+  arrival.copy.assign(data, data + head.bytes);
   arrival.complete = true;
-  net.mailbox_.keep(head.from, head.key, std::move(arrival));
-  return UCS_OK;
+  mailbox_.keep(head.from, head.key, std::move(arrival));
 }
 
 void Net::fetch(void* descriptor, MessagePtr message) {
@@ -230,8 +298,11 @@ void Net::settle() {
     };
     mailbox_.keep(arrived.from, arrived.key, std::move(arrival));
   }
-  while (!finished_.empty())
-    for (const auto& message : std::exchange(finished_, {})) message->finish();
+  while (!finished_.empty()) {
+    finishing_.swap(finished_);  // finish() may send; both keep their memory
+    for (const auto& message : finishing_) message->finish();
+    finishing_.clear();
+  }
   for (Peer* peer : std::exchange(failed_, {})) {
     close(*peer, true);
     if (on_lost) on_lost(peer->member, peer->why);

@@ -72,6 +72,7 @@ class Net {
     std::uint64_t token = 0;
     Bytes address;
     ucp_ep_h endpoint = nullptr;
+    bool over_tcp = false;
     bool failed = false;
     bool greeted = false;
     bool left = false;
@@ -83,6 +84,12 @@ class Net {
     Net* net;
     Head head;
     MessagePtr message;
+  };
+  /// Up to here head and data travel as one piece: UCX sends that from one buffer, without an iovec.
+  static constexpr std::size_t kShortBytes = 1024;
+  struct Packed {
+    Net* net;
+    std::byte bytes[sizeof(Head) + kShortBytes];
   };
   /// A rendezvous being read.
   struct Fetching {
@@ -110,6 +117,11 @@ class Net {
   static void on_endpoint_error(void* argument, ucp_ep_h endpoint, ucs_status_t status);
   static void on_sent(void* request, ucs_status_t status, void* argument);
   static void on_fetched(void* request, ucs_status_t status, std::size_t bytes, void* argument);
+  Peer* sender(const Head& head) const;
+  void arrived(Peer& peer, const Head& head, const std::byte* data);
+  static void on_short_sent(void* request, ucs_status_t status, void* argument);
+  static ucs_status_t on_short(void* argument, const void* header, std::size_t header_bytes, void* data,
+                               std::size_t bytes, const ucp_am_recv_param_t* param);
   static ucs_status_t on_message(void* argument, const void* header, std::size_t header_bytes, void* data,
                                  std::size_t bytes, const ucp_am_recv_param_t* param);
 
@@ -120,8 +132,9 @@ class Net {
   std::vector<std::unique_ptr<Peer>> peers_;  // by member; null for those of this node
   std::vector<Peer*> failed_;
   std::vector<Rendezvous> rendezvous_;
-  std::vector<MessagePtr> finished_;
+  std::vector<MessagePtr> finished_, finishing_;
   std::vector<void*> closing_;
+  std::unique_ptr<Packed> spare_;
   std::size_t in_flight_ = 0;  // sends and fetches that UCX holds
   bool delivered_ = false;     // a message came during the progress under way
   bool aborted_ = false;

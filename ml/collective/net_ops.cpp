@@ -53,8 +53,8 @@ Task doubling(Fabric& fabric, Team team, void* data, std::size_t count, DType ty
   for (std::uint32_t distance = 1; distance < core; distance *= 2, ++step) {
     const std::uint32_t partner = place ^ distance;
     const std::uint32_t peer = team.at(partner < extra ? 2 * partner + 1 : partner + extra);
+    auto sent = fabric.send(peer, step, data, bytes);  // first: its way is the longest
     auto got = fabric.receive(peer, step, other, bytes);
-    auto sent = fabric.send(peer, step, data, bytes);
     co_await fabric.until_done(got);
     co_await fabric.until_done(sent);
     // The lower one first on both sides, so that both get the same bits.
@@ -74,12 +74,14 @@ Task doubling(Fabric& fabric, Team team, void* data, std::size_t count, DType ty
 class Ring {
  public:
   Ring(Fabric& fabric, Team team, std::byte* data, std::size_t count, DType type)
-      : fabric_(fabric), team_(team), data_(data), element_(bytes_of(type)), parts_(shares(count, team.size())) {
+      : fabric_(fabric),
+        team_(team),
+        data_(data),
+        type_(type),
+        element_(bytes_of(type)),
+        parts_(shares(count, team.size())) {
     at_ = starts(parts_, element_);
-    // Of a large share, larger ones: every segment is a rendezvous.
-    const auto bytes = std::clamp(parts_[0] * element_ / kThresholds.ring_segments, kThresholds.net_segment_bytes,
-                                  kThresholds.ring_segment_bytes_max);
-    segment_ = std::max<std::size_t>(1, bytes / element_);
+    segment_ = std::max<std::size_t>(1, kThresholds.net_segment_bytes / element_);
     segments_ = std::max<std::size_t>(1, (parts_[0] + segment_ - 1) / segment_);  // the first share is the largest
   }
   std::size_t items() const { return 2 * (team_.size() - 1) * segments_; }  ///< received by each member
@@ -88,9 +90,13 @@ class Ring {
 
   /// The piece of the data that item `item` belongs to, as this member receives it from the left.
   std::span<std::byte> piece(std::size_t item) const { return piece_at(item, team_.self); }
-  MessagePtr receive(std::size_t item, std::byte* into) {
-    return fabric_.receive(team_.at(team_.self + team_.size() - 1), team_.base + static_cast<std::uint32_t>(item), into,
-                           piece(item).size());
+  /// Into its place, or combined with what is there; `room` is for what does not come in one piece.
+  MessagePtr receive(std::size_t item, std::byte* room, ReduceOp op) {
+    const auto left = team_.at(team_.self + team_.size() - 1);
+    const auto step = team_.base + static_cast<std::uint32_t>(item);
+    const auto into = piece(item);
+    if (!combines(item)) return fabric_.receive(left, step, into.data(), into.size());
+    return fabric_.receive_into(left, step, room, into.size(), {type_, op, into.data()});
   }
   /// Sends what the right neighbour receives as `item`.
   MessagePtr send(std::size_t item) {
@@ -114,6 +120,7 @@ class Ring {
   Fabric& fabric_;
   Team team_;
   std::byte* data_;
+  DType type_;
   std::size_t element_;
   std::vector<std::size_t> parts_;
   std::vector<std::size_t> at_;
@@ -122,29 +129,29 @@ class Ring {
 };
 
 Task ring(Fabric& fabric, Team team, void* data, std::size_t count, DType type, ReduceOp op) {
-  constexpr std::size_t kAhead = 4;  // receives posted before they are waited for
+  // Receives posted, and first sends begun, before the earlier ones are done: what comes finds its place, and nobody
+  // has to keep much for a member that is late.
+  constexpr std::size_t kAhead = 8;
   Ring ring(fabric, team, static_cast<std::byte*>(data), count, type);
-  std::byte* arrivals = fabric.scratch(kAhead * ring.segment_bytes());
+  std::byte* rooms = fabric.scratch(kAhead * ring.segment_bytes());
   const std::size_t items = ring.items();
   std::vector<MessagePtr> received(items);
   std::vector<MessagePtr> sent;
   sent.reserve(items);
   const auto post = [&](std::size_t item) {
-    received[item] = ring.receive(
-        item, ring.combines(item) ? arrivals + item % kAhead * ring.segment_bytes() : ring.piece(item).data());
+    if (item < items) received[item] = ring.receive(item, rooms + item % kAhead * ring.segment_bytes(), op);
   };
-  for (std::size_t item = 0; item < std::min(kAhead, items); ++item) post(item);
-  for (std::size_t item = 0; item < ring.segments(); ++item) sent.push_back(ring.send(item));
+  const auto begin = [&](std::size_t item) {
+    if (item < ring.segments()) sent.push_back(ring.send(item));
+  };
+  for (std::size_t item = 0; item < kAhead; ++item) post(item);
+  for (std::size_t item = 0; item < kAhead; ++item) begin(item);
   for (std::size_t item = 0; item < items; ++item) {
     co_await fabric.until_done(received[item]);
-    if (ring.combines(item)) {
-      const auto piece = ring.piece(item);
-      fold2(type, op, piece.data(), arrivals + item % kAhead * ring.segment_bytes(), piece.data(),
-            piece.size() / bytes_of(type));
-    }
     received[item].reset();
     if (item + ring.segments() < items) sent.push_back(ring.send(item + ring.segments()));
-    if (item + kAhead < items) post(item + kAhead);
+    begin(item + kAhead);
+    post(item + kAhead);
   }
   co_await fabric.until_all_done(sent);
 }
@@ -165,7 +172,8 @@ Task message_barrier(Fabric& fabric, Team team) {
 Task message_all_reduce(Fabric& fabric, Team team, void* data, std::size_t count, DType type, ReduceOp op) {
   if (team.size() == 1) co_return;
   const std::size_t bytes = count * bytes_of(type);
-  if (bytes <= kThresholds.net_doubling_bytes || count < team.size())
+  const auto few_steps = team.size() == 2 ? kThresholds.net_doubling_of_two_bytes : kThresholds.net_doubling_bytes;
+  if (bytes <= few_steps || count < team.size())
     co_await doubling(fabric, team, data, count, type, op);
   else
     co_await ring(fabric, team, data, count, type, op);

@@ -12,13 +12,12 @@ struct Thresholds {
   std::size_t node_direct_bytes = 16U << 10U;
   /// Staged at a time: contributions and results of a chunk stay in the cache.
   std::size_t node_chunk_bytes = 256U << 10U;
-  /// Between nodes: recursive doubling up to here (fewest steps), the ring above (fewest bytes).
+  /// Between nodes: recursive doubling up to here (fewest steps), the ring above (fewest bytes). Between two, both move
+  /// the same bytes.
   std::size_t net_doubling_bytes = 32U << 10U;
+  std::size_t net_doubling_of_two_bytes = 128U << 10U;
   /// Piece of the ring: small enough that combining overlaps with moving.
   std::size_t net_segment_bytes = 512U << 10U;
-  /// Of a share so large that it would be cut into more than this many, up to this size each.
-  std::size_t ring_segments = 8;
-  std::size_t ring_segment_bytes_max = 4U << 20U;
   /// Broadcast between nodes: a binomial tree up to here, a chain of segments above.
   std::size_t net_tree_bytes = 64U << 10U;
   /// fixed_order: up to here everybody sends everything to everybody; above, to the member that combines that part.

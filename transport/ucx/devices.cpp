@@ -39,6 +39,11 @@ std::vector<std::string> lanes_of(ucp_ep_h endpoint) {
   return lanes;
 }
 
+bool all_tcp(const std::vector<std::string>& lanes) {
+  const auto is_tcp = [](const std::string& lane) { return lane.starts_with("tcp/"); };
+  return !lanes.empty() && std::all_of(lanes.begin(), lanes.end(), is_tcp);
+}
+
 std::vector<std::string> rdma_devices() {
   std::vector<std::string> names;
   for (const char* folder : {"/sys/class/infiniband", "/sys/class/cxi"}) {
@@ -50,8 +55,7 @@ std::vector<std::string> rdma_devices() {
 }
 
 std::string tcp_warning(const std::vector<std::string>& lanes, const std::vector<std::string>& rdma) {
-  const auto is_tcp = [](const std::string& lane) { return lane.starts_with("tcp/"); };
-  if (rdma.empty() || lanes.empty() || !std::all_of(lanes.begin(), lanes.end(), is_tcp)) return {};
+  if (rdma.empty() || !all_tcp(lanes)) return {};
   return fmt::format(
       "the machine has RDMA devices ({}), but UCX chose {}. Check `ucx_info -d`, that the device's port "
       "is up, that /dev/infiniband is accessible, `ulimit -l`, and UCX_TLS and UCX_NET_DEVICES",

@@ -27,9 +27,7 @@ bool defers_wire_up() {
 }
 
 void Core::begin_handshake(Peer& peer) {
-  const auto is_tcp = [](const std::string& lane) { return lane.starts_with("tcp/"); };
-  const auto lanes = lanes_of(peer.endpoint);
-  peer.reads_by_message = !lanes.empty() && std::all_of(lanes.begin(), lanes.end(), is_tcp);
+  peer.reads_by_message = all_tcp(lanes_of(peer.endpoint));
   peer.open = !handshakes_ || !peer.reads_by_message;
   if (!peer.open && !advance_handshake(peer)) shaking_.push_back(&peer);
 }
