@@ -1,5 +1,9 @@
 #include "trireme/group.hpp"
 
+#include <fmt/format.h>
+
+#include <algorithm>
+
 #include "core/current.hpp"
 #include "core/rank_core.hpp"
 
@@ -22,7 +26,27 @@ struct PlacementGroup::State {
   }
 };
 
-PlacementGroup::PlacementGroup(GroupStrategy strategy, std::vector<Resources> bundles)
+namespace {
+
+scheduler::BundleRules rules_of(const std::vector<std::vector<LabelRule>>& labels) {
+  using Op = scheduler::LabelRule::Op;
+  scheduler::BundleRules rules;
+  for (const auto& bundle : labels) {
+    auto& mine = rules.emplace_back();
+    for (const auto& [label, values, wanted] : bundle) {
+      const auto op = values.empty() ? (wanted ? Op::exists : Op::does_not_exist) : (wanted ? Op::in : Op::not_in);
+      mine.push_back({label, op, values});
+    }
+  }
+  // Without conditions the plan need not look at labels.
+  const bool any = std::any_of(rules.begin(), rules.end(), [](const auto& rule) { return !rule.empty(); });
+  return any ? rules : scheduler::BundleRules{};
+}
+
+}  // namespace
+
+PlacementGroup::PlacementGroup(GroupStrategy strategy, std::vector<Resources> bundles,
+                               const std::vector<std::vector<LabelRule>>& labels)
     : state_(std::make_shared<State>()) {
   auto& core = core::current();
   std::vector<scheduler::Resources> amounts;
@@ -39,11 +63,19 @@ PlacementGroup::PlacementGroup(GroupStrategy strategy, std::vector<Resources> bu
     detail::throw_error(
         core::runtime_error(core.context(), Errc::invalid_argument, "a placement group needs at least one bundle"));
   }
+  if (!labels.empty() && labels.size() != amounts.size()) {
+    state_->removed = true;
+    detail::throw_error(core::runtime_error(
+        core.context(), Errc::invalid_argument,
+        fmt::format("{} conditions on labels for {} bundles: one for each is needed, or none at all", labels.size(),
+                    amounts.size())));
+  }
   state_->ready = detail::make_plain_cell();
   scheduler::WaitPoint point;
   auto& host = *core.context().host;
   core::post(host, [&] {
-    state_->id = core.create_group(static_cast<scheduler::GroupStrategy>(strategy), std::move(amounts), state_->ready);
+    state_->id = core.create_group(static_cast<scheduler::GroupStrategy>(strategy), std::move(amounts),
+                                   rules_of(labels), state_->ready);
     point.signal();
   });
   host.wait(point, kForever);

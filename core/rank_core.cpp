@@ -346,11 +346,11 @@ void RankCore::shut_down(std::function<void()> done) {
 }
 
 ObjectId RankCore::create_group(scheduler::GroupStrategy strategy, std::vector<scheduler::Resources> bundles,
-                                CellRef ready) {
+                                scheduler::BundleRules rules, CellRef ready) {
   const auto id = refs_.new_id();
   auto& group = group_table_[id];
   group.ready = std::move(ready);
-  auto status = groups_.create(id, strategy, std::move(bundles), context_.clock->now());
+  auto status = groups_.create(id, strategy, std::move(bundles), context_.clock->now(), std::move(rules));
   if (!status.ok()) group_failed(id, status.error());
   return id;
 }

@@ -63,7 +63,8 @@ class RankCore final : public scheduler::Pollable, public transport::MessageHand
   /// Other ranks: runs under the token when rank 0 says so.
   std::function<void()> on_shutdown;
 
-  ObjectId create_group(scheduler::GroupStrategy strategy, std::vector<scheduler::Resources> bundles, CellRef ready);
+  ObjectId create_group(scheduler::GroupStrategy strategy, std::vector<scheduler::Resources> bundles,
+                        scheduler::BundleRules rules, CellRef ready);
   void remove_group(ObjectId group);
   void when_group(ObjectId group, std::function<void(const detail::ErrorInfo*)> then);
 

@@ -31,6 +31,9 @@ struct LabelRule {
   bool operator==(const LabelRule&) const = default;
 };
 
+/// What each bundle of a placement group asks of the labels of its rank; empty: nothing, of any.
+using BundleRules = std::vector<std::vector<LabelRule>>;
+
 enum class Strategy : std::uint8_t { normal = 0, spread = 1, node_affinity = 2, placement_group = 3 };
 
 struct LocalityHint {

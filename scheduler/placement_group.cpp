@@ -29,6 +29,7 @@ struct GroupCoordinator::Impl {
     enum class State : std::uint8_t { waiting, preparing, committed };
     GroupStrategy strategy;
     std::vector<Resources> bundles;
+    BundleRules rules;
     std::vector<Rank> ranks;  // committed places; kNoRank is open
     State state = State::waiting;
     std::uint64_t attempt = 0;   // names messages; never 0 once one was sent
@@ -86,7 +87,7 @@ struct GroupCoordinator::Impl {
   Status attempt(GroupId id, Group& group, Nanos now) {
     group.state = Group::State::waiting;
     const std::vector<Rank> busy(group.busy.begin(), group.busy.end());
-    auto plan = plan_bundles(view, group.strategy, group.bundles, group.ranks, busy);
+    auto plan = plan_bundles(view, group.strategy, group.bundles, group.ranks, busy, group.rules);
     if (!plan) return plan.error();
     group.attempt = ++last_attempt;
     group.failing = false;
@@ -234,7 +235,8 @@ GroupCoordinator::GroupCoordinator(Rank self, ClusterView& view, ResourcePool& p
     : impl_(new Impl{self, view, pool, host, Rng(seed), {}, {}, {}, 0, {}}) {}
 GroupCoordinator::~GroupCoordinator() = default;
 
-Status GroupCoordinator::create(GroupId id, GroupStrategy strategy, std::vector<Resources> bundles, Nanos now) {
+Status GroupCoordinator::create(GroupId id, GroupStrategy strategy, std::vector<Resources> bundles, Nanos now,
+                                BundleRules rules) {
   if (id.owner != impl_->self || !id)
     return make_error(Errc::invalid_argument,
                       fmt::format("rank {} cannot create the group of rank {}", impl_->self, id.owner));
@@ -245,8 +247,13 @@ Status GroupCoordinator::create(GroupId id, GroupStrategy strategy, std::vector<
                                                    bundles.size(), kBundlesMax));
   for (const auto& bundle : bundles)
     if (bundle.empty()) return make_error(Errc::invalid_argument, "a bundle must ask for something");
+  if (!rules.empty() && rules.size() != bundles.size())
+    return make_error(Errc::invalid_argument,
+                      fmt::format("{} conditions on labels for {} bundles: one for each is needed, or none at all",
+                                  rules.size(), bundles.size()));
   Impl::Group group;
   group.strategy = strategy;
+  group.rules = std::move(rules);
   group.ranks.assign(bundles.size(), kNoRank);
   group.bundles = std::move(bundles);
   auto& made = impl_->groups[id] = std::move(group);

@@ -28,9 +28,10 @@ struct BundlePlan {
   bool now = true;
 };
 /// `fixed` (empty, or one per bundle, kNoRank where open): bundles that stay where they are. `busy`: ranks that count
-/// as full now, whatever the view says.
+/// as full now, whatever the view says. `rules` (empty, or one per bundle): labels that its rank must have.
 Result<BundlePlan> plan_bundles(const ClusterView& view, GroupStrategy strategy, const std::vector<Resources>& bundles,
-                                const std::vector<Rank>& fixed = {}, const std::vector<Rank>& busy = {});
+                                const std::vector<Rank>& fixed = {}, const std::vector<Rank>& busy = {},
+                                const BundleRules& rules = {});
 
 /// What the group protocol asks of core. Called only from within calls to GroupCoordinator; must not call it back.
 class GroupHost {
@@ -66,7 +67,8 @@ class GroupCoordinator {
   ~GroupCoordinator();
 
   /// What can never be placed is an error at once; else group_ready comes later, or group_failed after deaths.
-  Status create(GroupId id, GroupStrategy strategy, std::vector<Resources> bundles, Nanos now);
+  /// `rules`: as for plan_bundles().
+  Status create(GroupId id, GroupStrategy strategy, std::vector<Resources> bundles, Nanos now, BundleRules rules = {});
   void remove(GroupId id);
 
   Status on_message(Rank from, BytesView message, Nanos now);

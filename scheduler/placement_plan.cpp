@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <limits>
 #include <numeric>
+#include <set>
 
 #include <fmt/format.h>
 
@@ -19,15 +20,38 @@ struct Planner {
   const ClusterView& view;
   GroupStrategy strategy;
   const std::vector<Resources>& bundles;
-  std::vector<Resources> free;            // by rank; meaningful where `usable`
-  std::vector<bool> usable;               // by rank
-  std::vector<Rank> ranks;                // by bundle; kNoRank is open
-  std::vector<std::uint32_t> open;        // bundles to place, large ones first
-  std::vector<std::uint32_t> node_order;  // own node first
+  const BundleRules& rules;
+  std::vector<std::vector<bool>> allowed;  // by bundle, by rank; empty where the bundle has no rules
+  std::vector<Resources> free;             // by rank; meaningful where `usable`
+  std::vector<bool> usable;                // by rank
+  std::vector<Rank> ranks;                 // by bundle; kNoRank is open
+  std::vector<std::uint32_t> open;         // bundles to place, large ones first
+  std::vector<std::uint32_t> node_order;   // own node first
   std::uint32_t steps = 0;
 
+  void look_at_labels() {
+    if (rules.empty()) return;
+    allowed.resize(bundles.size());
+    for (std::size_t i = 0; i < bundles.size(); ++i) {
+      if (rules[i].empty()) continue;
+      if (i > 0 && rules[i] == rules[i - 1]) {
+        allowed[i] = allowed[i - 1];
+        continue;
+      }
+      allowed[i].resize(view.size());
+      for (Rank rank = 0; rank < view.size(); ++rank) {
+        const auto& labels = view.labels(rank);
+        allowed[i][rank] = std::all_of(rules[i].begin(), rules[i].end(),
+                                       [&labels](const LabelRule& rule) { return rule.holds(labels); });
+      }
+    }
+  }
+  bool may_go(std::uint32_t bundle, Rank rank) const {
+    return usable[rank] && (allowed.empty() || allowed[bundle].empty() || allowed[bundle][rank]) &&
+           bundles[bundle].fits(free[rank]);
+  }
   bool put(std::uint32_t bundle, Rank rank) {
-    if (!usable[rank] || !bundles[bundle].fits(free[rank])) return false;
+    if (!may_go(bundle, rank)) return false;
     free[rank] -= bundles[bundle];
     ranks[bundle] = rank;
     return true;
@@ -38,7 +62,7 @@ struct Planner {
   }
   Rank fitting_rank(std::uint32_t bundle, std::uint32_t node) const {
     for (const Rank rank : view.ranks_of_node(node))
-      if (usable[rank] && bundles[bundle].fits(free[rank])) return rank;
+      if (may_go(bundle, rank)) return rank;
     return kNoRank;
   }
 
@@ -49,11 +73,12 @@ struct Planner {
     for (std::size_t bin = first_bin; bin < bins.size(); ++bin) {
       if (++steps > kStepsMax) return false;
       const Rank rank = bins[bin];
-      // A bin as empty as the one before it would only repeat that one's failure.
-      if (bin > first_bin && free[rank] == free[bins[bin - 1]]) continue;
+      // A bin as empty as the one before it would only repeat that one's failure, if all bundles may go to both.
+      if (allowed.empty() && bin > first_bin && free[rank] == free[bins[bin - 1]]) continue;
       if (!put(bundle, rank)) continue;
       // Equal bundles are interchangeable: the next one need not try the bins that this one left behind.
-      const bool same = at + 1 < open.size() && bundles[open[at + 1]] == bundles[bundle];
+      const bool same = at + 1 < open.size() && bundles[open[at + 1]] == bundles[bundle] &&
+                        (rules.empty() || rules[open[at + 1]] == rules[bundle]);
       if (search(bins, at + 1, same ? bin : 0)) return true;
       take_back(bundle);
     }
@@ -224,16 +249,34 @@ std::string_view name_of(GroupStrategy strategy) {
   return "?";
 }
 
-Error nowhere(const ClusterView& view, GroupStrategy strategy, const std::vector<Resources>& bundles) {
+/// The labels of the living ranks, each once, some of them when there are many.
+std::string labels_of(const ClusterView& view) {
+  constexpr std::size_t kShown = 20;
+  std::set<std::string> known;
+  for (Rank rank = 0; rank < view.size(); ++rank) {
+    if (!view.alive(rank)) continue;
+    for (const auto& [key, value] : view.labels(rank))
+      if (known.size() <= kShown) known.insert(key + "=" + value);
+  }
+  if (known.empty()) return "none";
+  if (known.size() <= kShown) return fmt::format("{}", fmt::join(known, ", "));
+  known.erase(std::prev(known.end()));
+  return fmt::format("{}, ...", fmt::join(known, ", "));
+}
+
+Error nowhere(const ClusterView& view, GroupStrategy strategy, const std::vector<Resources>& bundles,
+              const BundleRules& rules) {
   std::string asked;
   for (std::size_t i = 0, shown = 0; i < bundles.size(); ++shown) {
     auto end = i;
-    while (end < bundles.size() && bundles[end] == bundles[i]) ++end;
+    while (end < bundles.size() && bundles[end] == bundles[i] && (rules.empty() || rules[end] == rules[i])) ++end;
     if (shown == 4) {
       asked += ", ...";
       break;
     }
     asked += fmt::format("{}{} x {}", i > 0 ? ", " : "", end - i, bundles[i].text());
+    for (std::size_t rule = 0; !rules.empty() && rule < rules[i].size(); ++rule)
+      asked += fmt::format(" with {}", rules[i][rule].text());
     i = end;
   }
   std::uint32_t ranks = 0, nodes = 0;
@@ -254,16 +297,20 @@ Error nowhere(const ClusterView& view, GroupStrategy strategy, const std::vector
   return make_error(
       Errc::unschedulable,
       fmt::format("asked a {} placement group of {} bundles ({}); exists: {} living ranks on {} nodes with {} "
-                  "in total, largest node {}; this job cannot grow: ask for smaller or fewer bundles",
-                  name_of(strategy), bundles.size(), asked, ranks, nodes, all.text(), best.text()));
+                  "in total, largest node {}{}; this job cannot grow: ask for smaller or fewer bundles{}",
+                  name_of(strategy), bundles.size(), asked, ranks, nodes, all.text(), best.text(),
+                  rules.empty() ? "" : fmt::format(", labels {}", labels_of(view)),
+                  rules.empty() ? "" : ", or for labels that ranks have"));
 }
 
 }  // namespace
 
 Result<BundlePlan> plan_bundles(const ClusterView& view, GroupStrategy strategy, const std::vector<Resources>& bundles,
-                                const std::vector<Rank>& fixed, const std::vector<Rank>& busy) {
+                                const std::vector<Rank>& fixed, const std::vector<Rank>& busy,
+                                const BundleRules& rules) {
   if (bundles.empty()) return make_error(Errc::invalid_argument, "a placement group needs at least one bundle");
-  Planner planner{view, strategy, bundles, {}, {}, {}, {}, {}, 0};
+  Planner planner{view, strategy, bundles, rules, {}, {}, {}, {}, {}, {}, 0};
+  planner.look_at_labels();
   for (std::uint32_t i = 0; i < bundles.size(); ++i)
     if (fixed.empty() || fixed[i] == kNoRank) planner.open.push_back(i);
 
@@ -306,7 +353,7 @@ Result<BundlePlan> plan_bundles(const ClusterView& view, GroupStrategy strategy,
         if (planner.ranks[i] != kNoRank) planner.free[planner.ranks[i]] -= bundles[i];
     if (planner.run()) return BundlePlan{std::move(planner.ranks), now};
   }
-  return nowhere(view, strategy, bundles);
+  return nowhere(view, strategy, bundles, rules);
 }
 
 }  // namespace trireme::scheduler

@@ -94,11 +94,6 @@ auto named(const std::string& name, F body) {
 
 std::vector<Ref<Blob>> references(const std::vector<td::CellRef>& cells) { return {cells.begin(), cells.end()}; }
 
-Blob pack_args(const ValueSource& args) {
-  if (args.refs.size() != 0) throw ConversionError("references in arguments are given apart");
-  return make_blob(args.data, args.buffers);
-}
-
 }  // namespace
 
 td::Value Blob::trireme_whole_value(const Blob& blob) {
@@ -157,29 +152,30 @@ Blob ExportedActor::call(const std::string& method, const Blob& args, const std:
   });
 }
 
-Ref<Blob> submit_exported(const std::string& name, const CallParts& call, const CallOptions* options) {
-  const auto& library = Registry::instance().function(name).library;
-  auto args = pack_args(call.args);
-  if (options == nullptr) return submit<&run_exported>(library, name, std::move(args), references(call.deps));
+Ref<Blob> submit_exported(ExportedCall call, const CallOptions* options) {
+  if (options == nullptr)
+    return submit<&run_exported>(std::move(call.library), std::move(call.name), std::move(call.args),
+                                 references(call.deps));
   TaskOptions task;
   task.resources = options->resources;
   task.placement = options->placement;
   task.max_retries = options->max_retries;
-  return submit_with<&run_exported>(task, library, name, std::move(args), references(call.deps));
+  return submit_with<&run_exported>(task, std::move(call.library), std::move(call.name), std::move(call.args),
+                                    references(call.deps));
 }
 
-Actor<ExportedActor> create_exported(const std::string& name, const CallParts& call, const CallOptions& options,
-                                     int max_concurrency) {
-  const auto& library = Registry::instance().actor(name).library;
+Actor<ExportedActor> create_exported(ExportedCall call, const CallOptions& options, int max_concurrency) {
   ActorOptions actor;
   actor.resources = options.resources;
   actor.placement = options.placement;
   actor.max_concurrency = max_concurrency;
-  return spawn_with<ExportedActor>(actor, library, name, pack_args(call.args), references(call.deps));
+  return spawn_with<ExportedActor>(actor, std::move(call.library), std::move(call.name), std::move(call.args),
+                                   references(call.deps));
 }
 
-Ref<Blob> call_exported(const td::CellRef& actor, const std::string& method, const CallParts& call) {
-  return Actor<ExportedActor>(actor).call<&ExportedActor::call>(method, pack_args(call.args), references(call.deps));
+Ref<Blob> call_exported(const td::CellRef& actor, ExportedCall call) {
+  return Actor<ExportedActor>(actor).call<&ExportedActor::call>(std::move(call.name), std::move(call.args),
+                                                                references(call.deps));
 }
 
 }  // namespace trireme::python::cross

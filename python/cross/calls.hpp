@@ -37,14 +37,16 @@ class ExportedActor {
   std::shared_ptr<void> object_;
 };
 
-struct CallParts {
-  ValueSource args;
+/// A call of something exported.
+struct ExportedCall {
+  std::string library;  ///< is loaded where it runs; empty: part of the program
+  std::string name;     ///< of the function, the class, or the method
+  Blob args;
   std::vector<trireme::detail::CellRef> deps;
 };
-Ref<Blob> submit_exported(const std::string& name, const CallParts& call, const CallOptions* options);
-Actor<ExportedActor> create_exported(const std::string& name, const CallParts& call, const CallOptions& options,
-                                     int max_concurrency);
-Ref<Blob> call_exported(const trireme::detail::CellRef& actor, const std::string& method, const CallParts& call);
+Ref<Blob> submit_exported(ExportedCall call, const CallOptions* options);
+Actor<ExportedActor> create_exported(ExportedCall call, const CallOptions& options, int max_concurrency);
+Ref<Blob> call_exported(const trireme::detail::CellRef& actor, ExportedCall call);
 
 }  // namespace trireme::python::cross
 

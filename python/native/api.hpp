@@ -67,6 +67,13 @@ struct CallerOptions {
   std::string env_key, env;
 };
 
+/// A call of what a C++ library exports (python/cross).
+struct CppSource {
+  std::string_view library, name;
+  ValueSource args;              ///< without references
+  std::span<const RefPtr> deps;  ///< all are resolved before it runs
+};
+
 struct GroupHandle {
   RefPtr ready;
   ObjectId id;
@@ -88,6 +95,9 @@ class Api {
   virtual std::vector<RefPtr> submit(const CallSource& call, const CallerOptions* options) = 0;
   virtual RefPtr create_actor(const CallSource& call, const CallerOptions& options, const Check& interrupted) = 0;
   virtual std::vector<RefPtr> call(const RefPtr& actor, const CallSource& call) = 0;
+  virtual RefPtr cpp_submit(const CppSource& call, const CallerOptions* options) = 0;
+  virtual RefPtr cpp_create(const CppSource& call, const CallerOptions& options, int max_concurrency) = 0;
+  virtual RefPtr cpp_call(const RefPtr& actor, const CppSource& call) = 0;
   virtual RefPtr put(const ValueSource& value, const Check& interrupted) = 0;
   /// One entry per reference. All there, or as soon as one of them failed; then others may not be there.
   virtual std::vector<Got> get(std::span<const RefPtr> refs, Nanos deadline, const Check& interrupted) = 0;
@@ -109,8 +119,9 @@ class Api {
   virtual ObjectId identify(const RefPtr& ref, const Check& interrupted) = 0;
   virtual void export_blob(BytesView key, BytesView blob) = 0;
   virtual Bytes imported(Rank rank, BytesView key, const Check& interrupted) = 0;
+  /// `labels`: empty, or per bundle what its rank must have.
   virtual GroupHandle create_group(GroupStrategy strategy, const std::vector<Resources>& bundles,
-                                   const Check& interrupted) = 0;
+                                   const GroupLabels& labels, const Check& interrupted) = 0;
   virtual void remove_group(ObjectId id) = 0;
   /// JSON: a list of {rank, alive, node, host, pid, cpus, total, available, labels}.
   virtual std::string ranks(const Check& interrupted) = 0;

@@ -127,7 +127,11 @@ GroupStrategy strategy_of(std::string_view name) {
                         std::string(name));
 }
 
-py::object create_group(Core& core, py::handle strategy, const std::vector<std::map<std::string, double>>& bundles) {
+/// (label, wanted, values) of each condition.
+using PythonLabels = std::vector<std::vector<std::tuple<std::string, bool, std::vector<std::string>>>>;
+
+py::object create_group(Core& core, py::handle strategy, const std::vector<std::map<std::string, double>>& bundles,
+                        const PythonLabels& conditions) {
   const auto chosen = strategy_of(text_of(strategy.ptr()));
   std::vector<Resources> resources;
   for (const auto& bundle : bundles) {
@@ -144,10 +148,15 @@ py::object create_group(Core& core, py::handle strategy, const std::vector<std::
         each.custom[name] = amount;
     }
   }
+  GroupLabels labels;
+  for (const auto& of_bundle : conditions) {
+    auto& each = labels.emplace_back();
+    for (const auto& [label, wanted, values] : of_bundle) each.push_back({label, values, wanted});
+  }
   GroupHandle handle;
   {
     const Unlocked unlocked;
-    handle = core.api->create_group(chosen, resources, signals());
+    handle = core.api->create_group(chosen, resources, labels, signals());
   }
   return make_group(std::move(handle));
 }
@@ -256,7 +265,7 @@ void bind_core(py::module_& module) {
           },
           py::arg("key"), py::arg("blob"))
       .def("imported", &imported, py::arg("rank"), py::arg("key"))
-      .def("create_group", &create_group, py::arg("strategy"), py::arg("bundles"))
+      .def("create_group", &create_group, py::arg("strategy"), py::arg("bundles"), py::arg("labels") = PythonLabels())
       .def(
           "group", [](Core&, py::handle id) { return find_group(text_of(id.ptr())); }, py::arg("id"))
       .def("ranks", &told<&Api::ranks>)

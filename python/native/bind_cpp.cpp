@@ -3,10 +3,8 @@
 #include <map>
 #include <string>
 
-#include "python/cross/calls.hpp"
 #include "python/cross/registry.hpp"
 #include "python/native/bind.hpp"
-#include "python/native/rank_api.hpp"
 
 /// C++ functions and actor classes by name: what `trireme.cross_language` stands on.
 namespace trireme::python::bind {
@@ -14,14 +12,6 @@ namespace trireme::python::bind {
 namespace {
 
 using cross::Registry;
-
-/// Errors: RuntimeError in a worker.
-void need_rank(const Core& core) {
-  if (dynamic_cast<RankApi*>(core.api.get()) == nullptr)
-    throw std::runtime_error(
-        "C++ functions and actors are called from the program that runs on rank 0, not from inside Python tasks and "
-        "actors: call it there and pass the reference to its result");
-}
 
 template <class F>
 auto known(F find) {
@@ -34,49 +24,52 @@ auto known(F find) {
 
 /// The arguments of a call; all references are resolved for it.
 struct CppCall {
-  CppCall(const Core& core, py::handle data, py::handle buffers, py::handle refs) : source(data, buffers, py::tuple()) {
-    need_rank(core);
-    parts.args = source.get();
-    for (const auto& ref : references(refs)) parts.deps.push_back(cell_of(ref));
+  CppCall(std::string_view library, std::string_view name, py::handle data, py::handle buffers, py::handle refs)
+      : values(data, buffers, py::tuple()), deps(references(refs)) {
+    source.library = library;
+    source.name = name;
+    source.args = values.get();
+    source.deps = deps;
   }
-  Source source;
-  cross::CallParts parts;
+  Source values;
+  std::vector<RefPtr> deps;
+  CppSource source;
 };
 
-py::object submit(Core& core, const std::string& name, py::handle data, py::handle buffers, py::handle refs,
-                  py::handle options) {
-  const CppCall call(core, data, buffers, refs);
+py::object submit(Core& core, const std::string& library, const std::string& name, py::handle data, py::handle buffers,
+                  py::handle refs, py::handle options) {
+  const CppCall call(library, name, data, buffers, refs);
   const auto* placed = caller_options(options);
   RefPtr result;
-  known([&] {
-    const Unlocked unlocked(call.source.large());
-    result = reference_of(cross::submit_exported(name, call.parts, placed == nullptr ? nullptr : &placed->call).cell());
-  });
+  {
+    const Unlocked unlocked(call.values.large());
+    result = core.api->cpp_submit(call.source, placed);
+  }
   return to_python(std::move(result));
 }
 
-py::object create(Core& core, const std::string& name, py::handle data, py::handle buffers, py::handle refs,
-                  py::handle options, int max_concurrency) {
-  const CppCall call(core, data, buffers, refs);
+py::object create(Core& core, const std::string& library, const std::string& name, py::handle data, py::handle buffers,
+                  py::handle refs, py::handle options, int max_concurrency) {
+  const CppCall call(library, name, data, buffers, refs);
   const auto* placed = caller_options(options);
   if (placed == nullptr) throw py::type_error("cpp_create needs options");
-  const CallOptions copy = placed->call;
   RefPtr actor;
-  known([&] {
+  {
+    const auto copy = *placed;
     const Unlocked unlocked;
-    actor = reference_of(cross::create_exported(name, call.parts, copy, max_concurrency).cell());
-  });
+    actor = core.api->cpp_create(call.source, copy, max_concurrency);
+  }
   return to_python(std::move(actor));
 }
 
 py::object call_method(Core& core, py::handle actor, const std::string& method, py::handle data, py::handle buffers,
                        py::handle refs) {
-  const CppCall call(core, data, buffers, refs);
-  const auto target = cell_of(reference(actor));
+  const CppCall call({}, method, data, buffers, refs);
+  const auto target = reference(actor);
   RefPtr result;
   {
-    const Unlocked unlocked(call.source.large());
-    result = reference_of(cross::call_exported(target, method, call.parts).cell());
+    const Unlocked unlocked(call.values.large());
+    result = core.api->cpp_call(target, call.source);
   }
   return to_python(std::move(result));
 }
@@ -102,9 +95,11 @@ void bind_cpp(py::module_& module) {
   module.def(
       "cpp_signature",
       [](const std::string& name) {
-        return of_callable(name, known([&]() -> const auto& { return Registry::instance().function(name); }).callable);
+        const auto& function = known([&]() -> const auto& { return Registry::instance().function(name); });
+        const auto [text, count] = of_callable(name, function.callable);
+        return std::make_tuple(function.library, text, count);
       },
-      py::arg("name"), "A function's signature, and how many arguments it takes.");
+      py::arg("name"), "A function's library, its signature, and how many arguments it takes.");
   module.def(
       "cpp_class",
       [](const std::string& name) {
@@ -112,14 +107,15 @@ void bind_cpp(py::module_& module) {
         std::map<std::string, Signature> methods;
         for (const auto& [method, callable] : actor.methods)
           methods[method] = of_callable(name + "." + method, callable);
-        return std::make_tuple(cross::signature(name, actor.constructor.parameters, name),
+        return std::make_tuple(actor.library, cross::signature(name, actor.constructor.parameters, name),
                                actor.constructor.parameters.size(), methods);
       },
-      py::arg("name"), "The constructor's signature and number of arguments, and those of the methods by name.");
-  module.def("cpp_submit", &submit, py::arg("core"), py::arg("name"), py::arg("data"), py::arg("buffers"),
-             py::arg("refs"), py::arg("options"));
-  module.def("cpp_create", &create, py::arg("core"), py::arg("name"), py::arg("data"), py::arg("buffers"),
-             py::arg("refs"), py::arg("options"), py::arg("max_concurrency"));
+      py::arg("name"),
+      "Its library, the constructor's signature and number of arguments, and those of the methods by name.");
+  module.def("cpp_submit", &submit, py::arg("core"), py::arg("library"), py::arg("name"), py::arg("data"),
+             py::arg("buffers"), py::arg("refs"), py::arg("options"));
+  module.def("cpp_create", &create, py::arg("core"), py::arg("library"), py::arg("name"), py::arg("data"),
+             py::arg("buffers"), py::arg("refs"), py::arg("options"), py::arg("max_concurrency"));
   module.def("cpp_call", &call_method, py::arg("core"), py::arg("actor"), py::arg("method"), py::arg("data"),
              py::arg("buffers"), py::arg("refs"));
 }

@@ -248,6 +248,14 @@ void cancel_at_owner(const CellRef& result, bool force, bool recursive) {
 
 }  // namespace
 
+std::uint64_t key_of_result(detail::Cell* result) {
+  if (const auto* body = body_of_result(result)) return body->text.key;
+  auto& table = ElementKeys::instance();
+  const std::lock_guard lock(table.mutex);
+  const auto at = table.calls.find(result);
+  return at == table.calls.end() ? 0 : at->second->key;
+}
+
 void cancel_result(Pool& pool, const CellRef& result, bool force, bool recursive) {
   if (result->ready()) return;
   std::uint64_t key = 0;

@@ -45,22 +45,22 @@ enum class Frame : std::uint8_t {
   submit,
   /// v request (0 unless named), v handle of the actor, then as submit from CallText on. Reply: nothing
   create,
-  call,           ///< v handle of the actor, then as submit, without options
-  put,            ///< v handle, value
-  get,            ///< v request, refs. Reply: v n, n x value; once all are there, or as soon as one failed
-  wait,           ///< v request, v count, refs. Reply: blob, a byte each, 1: ready
-  wait_now,       ///< v request: answer that wait with what is ready by now
-  forget,         ///< v request: nobody waits for it any more; answered with `forgotten` if it was still open
-  watch,          ///< v token, v handle
-  release,        ///< v n, n x (v handle, v count): references that the worker no longer has
-  unpin,          ///< v n, n x v pin: values that it no longer reads, space that it did not use
-  room,           ///< v request, v bytes: space in the arena. Reply: Located
-  kill,           ///< v handle, u8 no_restart
-  find,           ///< v request, text name. Reply: v handle, 0: no such actor
-  cancel_ref,     ///< v handle, u8 force, u8 recursive
-  exported,       ///< blob key, blob text
-  imported,       ///< v request, v rank, blob key. Reply: blob
-  group,          ///< v request, u8 strategy (GroupStrategy), v n, n x Resources. Reply: v handle of ready, id
+  call,        ///< v handle of the actor, then as submit, without options
+  put,         ///< v handle, value
+  get,         ///< v request, refs. Reply: v n, n x value; once all are there, or as soon as one failed
+  wait,        ///< v request, v count, refs. Reply: blob, a byte each, 1: ready
+  wait_now,    ///< v request: answer that wait with what is ready by now
+  forget,      ///< v request: nobody waits for it any more; answered with `forgotten` if it was still open
+  watch,       ///< v token, v handle
+  release,     ///< v n, n x (v handle, v count): references that the worker no longer has
+  unpin,       ///< v n, n x v pin: values that it no longer reads, space that it did not use
+  room,        ///< v request, v bytes: space in the arena. Reply: Located
+  kill,        ///< v handle, u8 no_restart
+  find,        ///< v request, text name. Reply: v handle, 0: no such actor
+  cancel_ref,  ///< v handle, u8 force, u8 recursive
+  exported,    ///< blob key, blob text
+  imported,    ///< v request, v rank, blob key. Reply: blob
+  group,  ///< v request, u8 strategy (GroupStrategy), v n, n x Resources, GroupLabels. Reply: v handle of ready, id
   group_removed,  ///< id
   ranks,          ///< v request. Reply: text, JSON
   actor_rank,     ///< v request, v handle. Reply: i64
@@ -72,6 +72,11 @@ enum class Frame : std::uint8_t {
   failure,        ///< v request, v handle. Reply: u8 failed, then the error; never fetches the value
   objects,        ///< v request. Reply: text, JSON
   bell,           ///< v request, v pid, v fd: of a pipe that wakes it while it sleeps in poll(). Reply: nothing
+  /// v handle for the result, text library, text name, value (arguments without references), refs (the arguments that
+  /// are), u8 has options, Options
+  cpp_submit,
+  cpp_create,  ///< v handle for the actor, then as cpp_submit, with options, i32 max_concurrency
+  cpp_call,    ///< v handle of the actor, then as cpp_submit, without options; the name is the method's
 };
 
 enum class WorkKind : std::uint8_t { task = 0, create = 1, call = 2 };

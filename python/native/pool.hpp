@@ -116,6 +116,10 @@ class Pool final : public Runner, public core::SideQueue, public scheduler::Poll
   void occupy(Worker& worker, const CallText& text);
   void vacate(Worker& worker, const CallText& text);
   bool was_cancelled(std::uint64_t key);
+  /// Of what the flight submitted: results that some worker still refers to, so that what waits for its arguments can
+  /// be failed at once, and the rest.
+  void find_children(const InFlight& flight, std::vector<detail::CellRef>& results,
+                     std::vector<InFlight::Child>& others) const;
   Worker* find(std::uint32_t index, std::uint64_t id) const;
   void after(std::function<void()> step) { after_.push_back(std::move(step)); }
   void fail_later(detail::CellRef call, detail::ErrorInfo error, bool exportable = false);

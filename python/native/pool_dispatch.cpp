@@ -409,7 +409,8 @@ Worker* Pool::find(std::uint32_t index, std::uint64_t id) const {
 
 bool Pool::cancel(std::uint64_t key, bool force, bool recursive) {
   if (key == 0) return false;
-  std::vector<std::uint64_t> children;
+  std::vector<InFlight::Child> children;
+  std::vector<CellRef> results;
   bool found = true;
   {
     Lock lock(mutex_);
@@ -427,7 +428,7 @@ bool Pool::cancel(std::uint64_t key, bool force, bool recursive) {
       auto& flight = *flights_.at(at->second);
       auto& worker = *flight.worker;
       flight.cancelled = true;
-      if (recursive) children = flight.children;
+      if (recursive) find_children(flight, results, children);
       auto queued = std::uint32_t{WorkerPage::kQueued};
       if (!flight.actor_call && flight.slot >= 0 && !worker.tasks.empty() && worker.tasks.front() != flight.token &&
           worker.end.page().slots[flight.slot].compare_exchange_strong(queued, WorkerPage::kTakenBack,
@@ -469,8 +470,26 @@ bool Pool::cancel(std::uint64_t key, bool force, bool recursive) {
     }
     unlock_and_run(lock);
   }
-  for (const auto child : children) cancel_everywhere(*this, child, force, recursive);
+  for (const auto& result : results) cancel_result(*this, result, force, recursive);
+  for (const auto& child : children) cancel_everywhere(*this, child.key, force, recursive);
   return found;
+}
+
+void Pool::find_children(const InFlight& flight, std::vector<CellRef>& results,
+                         std::vector<InFlight::Child>& others) const {
+  for (const auto& child : flight.children) {
+    CellRef result;
+    for (const auto& worker : workers_) {
+      if (!worker) continue;
+      const auto at = worker->handle_of.find(child.result);
+      if (at == worker->handle_of.end()) continue;
+      const auto& held = worker->handles.at(at->second).cell;
+      // The cell may be another one by now.
+      if (key_of_result(held.get()) == child.key) result = held;
+      break;
+    }
+    result ? results.push_back(std::move(result)) : others.push_back(child);
+  }
 }
 
 void Pool::unlock_and_run(Lock& lock) {

@@ -11,6 +11,7 @@
 #include "core/actors.hpp"
 #include "core/current.hpp"
 #include "core/session.hpp"
+#include "python/cross/calls.hpp"
 #include "python/native/gathering.hpp"
 #include "python/native/objects.hpp"
 #include "python/native/pool.hpp"
@@ -145,6 +146,9 @@ class RankApiImpl final : public RankApi {
   std::vector<RefPtr> submit(const CallSource& call, const CallerOptions* options) override;
   RefPtr create_actor(const CallSource& call, const CallerOptions& options, const Check& interrupted) override;
   std::vector<RefPtr> call(const RefPtr& actor, const CallSource& call) override;
+  RefPtr cpp_submit(const CppSource& call, const CallerOptions* options) override;
+  RefPtr cpp_create(const CppSource& call, const CallerOptions& options, int max_concurrency) override;
+  RefPtr cpp_call(const RefPtr& actor, const CppSource& call) override;
   RefPtr put(const ValueSource& value, const Check& interrupted) override;
   std::vector<Got> get(std::span<const RefPtr> refs, Nanos deadline, const Check& interrupted) override;
   bool settles() const override { return true; }
@@ -162,7 +166,7 @@ class RankApiImpl final : public RankApi {
   ObjectId identify(const RefPtr& ref, const Check& interrupted) override;
   void export_blob(BytesView key, BytesView blob) override;
   Bytes imported(Rank rank, BytesView key, const Check& interrupted) override;
-  GroupHandle create_group(GroupStrategy strategy, const std::vector<Resources>& bundles,
+  GroupHandle create_group(GroupStrategy strategy, const std::vector<Resources>& bundles, const GroupLabels& labels,
                            const Check& interrupted) override;
   void remove_group(ObjectId id) override { GroupTable::instance().remove(id); }
   std::string ranks(const Check& interrupted) override;
@@ -184,6 +188,7 @@ class RankApiImpl final : public RankApi {
   }
   void wait_at(Gathering& gathering, Nanos deadline, const Check& interrupted);
   detail::Value store(const ValueSource& value);
+  cross::ExportedCall exported_call(const CppSource& source);
   CallText text_of(const CallSource& call, const CallerOptions* options, std::vector<CellRef>& refs);
   std::vector<RefPtr> wrap_call(MadeCall made);
   static Got got(const CellRef& cell);
@@ -356,6 +361,25 @@ std::vector<RefPtr> RankApiImpl::call(const RefPtr& actor, const CallSource& sou
   auto made = prepare_call(std::move(text), std::move(refs), source.streaming, call);
   detail::call_actor(target, call, deps);
   return wrap_call(std::move(made));
+}
+
+cross::ExportedCall RankApiImpl::exported_call(const CppSource& source) {
+  need_running();
+  return {std::string(source.library), std::string(source.name), {store(source.args)}, cells_of(source.deps)};
+}
+
+RefPtr RankApiImpl::cpp_submit(const CppSource& call, const CallerOptions* options) {
+  return wrap(cross::submit_exported(exported_call(call), options != nullptr ? &options->call : nullptr).cell());
+}
+
+RefPtr RankApiImpl::cpp_create(const CppSource& call, const CallerOptions& options, int max_concurrency) {
+  return wrap(cross::create_exported(exported_call(call), options.call, max_concurrency).cell());
+}
+
+RefPtr RankApiImpl::cpp_call(const RefPtr& actor, const CppSource& call) {
+  const auto& target = cell_of(actor);
+  if (target->kind() != detail::CellKind::actor) throw Exception(invalid("the reference is no actor's"));
+  return wrap(cross::call_exported(target, exported_call(call)).cell());
 }
 
 RefPtr RankApiImpl::put(const ValueSource& value, const Check&) {
@@ -563,9 +587,10 @@ Bytes RankApiImpl::imported(Rank from, BytesView key, const Check& interrupted) 
   return blob;
 }
 
-GroupHandle RankApiImpl::create_group(GroupStrategy strategy, const std::vector<Resources>& bundles, const Check&) {
+GroupHandle RankApiImpl::create_group(GroupStrategy strategy, const std::vector<Resources>& bundles,
+                                      const GroupLabels& labels, const Check&) {
   need_running();
-  const PlacementGroup group(strategy, bundles);
+  const PlacementGroup group(strategy, bundles, labels);
   return {wrap(group.ready().cell()), GroupTable::instance().add(group)};
 }
 

@@ -17,6 +17,10 @@
 
 namespace trireme::python {
 
+namespace cross {
+struct ExportedCall;
+}
+
 /// A worker's get or wait that is not answered yet.
 ///
 /// Threading: its counters from any thread, the rest under the pool's lock. Lifetime: held by the waiters it added.
@@ -103,6 +107,8 @@ void cancel_everywhere(Pool& pool, std::uint64_t key, bool force, bool recursive
 /// Cancels the call that makes this cell, if it is known here and has not ended. Where it waits for its arguments, it
 /// has failed when this returns or soon after. Any thread.
 void cancel_result(Pool& pool, const detail::CellRef& result, bool force, bool recursive);
+/// Which call of this rank makes this cell; 0: none that is under way.
+std::uint64_t key_of_result(detail::Cell* result);
 /// Any rank: the actor's process is killed and started again.
 void restart_everywhere(Pool& pool, const detail::CellRef& actor);
 Pool* the_pool();
@@ -141,6 +147,10 @@ class Requests {
   void on_call(Reader& in, Worker& worker);
   void on_wait(Reader& in, Worker& worker, bool get);
   void on_wait_now(Reader& in, Worker& worker, bool forget);
+  void on_cpp_submit(Reader& in, Worker& worker);
+  void on_cpp_create(Reader& in, Worker& worker);
+  void on_cpp_call(Reader& in, Worker& worker);
+  cross::ExportedCall read_cpp(Reader& in, Worker& worker);
   void on_room(Reader& in, Worker& worker);
   void on_find(Reader& in, Worker& worker);
   void on_imported(Reader& in, Worker& worker);
@@ -152,9 +162,11 @@ class Requests {
   CallText read_text(Reader& in, Worker& worker, std::vector<detail::CellRef>& refs);
   void bind_results(Worker& worker, const std::vector<std::uint64_t>& handles, MadeCall& made);
   void keep(Worker& worker, std::uint64_t handle, detail::CellRef cell);
+  /// keep() without the lock held, if the worker is still there.
+  void keep_later(std::uint32_t index, std::uint64_t id, std::uint64_t handle, detail::CellRef cell);
   void settle(const std::shared_ptr<OpenWait>& wait);
   void settle_with(const std::shared_ptr<OpenWait>& wait, std::vector<Packed> held);
-  void note_child(Worker& worker, std::uint64_t key);
+  void note_child(Worker& worker, std::uint64_t key, const detail::CellRef& result);
 
   Pool& pool_;
 };

@@ -28,6 +28,15 @@ bool Requests::handle(Worker& worker, Frame kind, Reader& in) {
     case Frame::call:
       on_call(in, worker);
       break;
+    case Frame::cpp_submit:
+      on_cpp_submit(in, worker);
+      break;
+    case Frame::cpp_create:
+      on_cpp_create(in, worker);
+      break;
+    case Frame::cpp_call:
+      on_cpp_call(in, worker);
+      break;
     case Frame::put: {
       const auto handle = in.varint();
       auto cell = detail::make_plain_cell();
@@ -217,9 +226,9 @@ CallText Requests::read_text(Reader& in, Worker& worker, std::vector<CellRef>& r
   return text;
 }
 
-void Requests::note_child(Worker& worker, std::uint64_t key) {
+void Requests::note_child(Worker& worker, std::uint64_t key, const CellRef& result) {
   if (worker.tasks.empty()) return;
-  pool_.flights_.at(worker.tasks.front())->children.push_back(key);
+  pool_.flights_.at(worker.tasks.front())->children.push_back({key, result.get()});
 }
 
 void Requests::bind_results(Worker& worker, const std::vector<std::uint64_t>& handles, MadeCall& made) {
@@ -246,9 +255,10 @@ void Requests::on_submit(Reader& in, Worker& worker) {
   const std::int64_t streaming = text.streaming ? in.get<std::int32_t>() : -1;
   if (!in.done() || handles.size() != (text.streaming ? 2U : text.returns)) return in.fail();
   apply(text, options);
-  note_child(worker, text.key);
   detail::TaskBase* task = nullptr;
+  const auto key = text.key;
   auto made = prepare_task(std::move(text), std::move(refs), streaming, task);
+  note_child(worker, key, made.results.front());
   bind_results(worker, handles, made);
   pool_.after([this, task, options = std::move(options), made = std::move(made)] {
     submit_prepared(pool_, task, options);
@@ -265,9 +275,10 @@ void Requests::on_call(Reader& in, Worker& worker) {
   if (!in.done() || handles.size() != (text.streaming ? 2U : text.returns) || actor->kind() != detail::CellKind::actor)
     return in.fail();
   const bool deps = text.deps != 0;
-  note_child(worker, text.key);
   detail::CallBase* call = nullptr;
+  const auto key = text.key;
   auto made = prepare_call(std::move(text), std::move(refs), streaming, call);
+  note_child(worker, key, made.results.front());
   bind_results(worker, handles, made);
   pool_.after([actor, call, deps, made = std::move(made)] {
     detail::call_actor(actor, call, deps);
@@ -395,11 +406,12 @@ void Requests::on_group(Reader& in, Worker& worker) {
   const auto strategy = in.get<GroupStrategy>();
   std::vector<Resources> bundles(in.count(2));
   for (auto& bundle : bundles) bundle = decode_resources(in);
+  const auto labels = decode_labels(in);
   if (!in.done() || strategy > GroupStrategy::strict_spread) return in.fail();
-  pool_.after([this, request, strategy, bundles = std::move(bundles), index = worker.index, id = worker.id] {
-    push_work(*pool_.context_.host, [this, request, strategy, bundles, index, id] {
+  pool_.after([this, request, strategy, bundles = std::move(bundles), labels, index = worker.index, id = worker.id] {
+    push_work(*pool_.context_.host, [this, request, strategy, bundles, labels, index, id] {
       try {
-        const PlacementGroup group(strategy, bundles);
+        const PlacementGroup group(strategy, bundles, labels);
         const auto name = GroupTable::instance().add(group);
         answer(index, id, request, [&](Writer& out, Worker& asker) {
           out.varint(handle_for(asker, group.ready().cell()));

@@ -122,6 +122,32 @@ Resources decode_resources(Reader& in) {
   return resources;
 }
 
+void encode_labels(Writer& out, const GroupLabels& labels) {
+  out.varint(labels.size());
+  for (const auto& bundle : labels) {
+    out.varint(bundle.size());
+    for (const auto& rule : bundle) {
+      out.text(rule.label);
+      out.put(static_cast<std::uint8_t>(rule.wanted));
+      out.varint(rule.values.size());
+      for (const auto& value : rule.values) out.text(value);
+    }
+  }
+}
+
+GroupLabels decode_labels(Reader& in) {
+  GroupLabels labels(in.count());
+  for (auto& bundle : labels) {
+    bundle.resize(in.count(3));
+    for (auto& rule : bundle) {
+      rule.label = in.text();
+      rule.wanted = in.get<std::uint8_t>() != 0;
+      for (auto left = in.count(); left != 0 && in.ok(); --left) rule.values.emplace_back(in.text());
+    }
+  }
+  return labels;
+}
+
 void CallOptions::encode(Writer& out) const {
   encode_resources(out, resources);
   out.put(placement.kind);

@@ -63,5 +63,9 @@ struct CallOptions {
 };
 void encode_resources(Writer& out, const Resources& resources);
 Resources decode_resources(Reader& in);
+/// Per bundle of a placement group what the labels of its rank must be.
+using GroupLabels = std::vector<std::vector<LabelRule>>;
+void encode_labels(Writer& out, const GroupLabels& labels);
+GroupLabels decode_labels(Reader& in);
 
 }  // namespace trireme::python

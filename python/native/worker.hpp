@@ -54,7 +54,12 @@ struct InFlight : CachedBlock {
   Nanos sent = 0;
   std::uint64_t yielded = 0;            ///< values of a streaming task
   std::shared_ptr<struct Drain> drain;  ///< streaming tasks
-  std::vector<std::uint64_t> children;  ///< keys of what it submitted
+  /// What it submitted: the key, and the first result, which may be gone.
+  struct Child {
+    std::uint64_t key = 0;
+    const detail::Cell* result = nullptr;
+  };
+  std::vector<Child> children;
 };
 
 /// What the rank knows of one worker process.

@@ -401,13 +401,14 @@ Bytes WorkerApi::imported(Rank rank, BytesView key, const Check& interrupted) {
 }
 
 GroupHandle WorkerApi::create_group(GroupStrategy strategy, const std::vector<Resources>& bundles,
-                                    const Check& interrupted) {
+                                    const GroupLabels& labels, const Check& interrupted) {
   const auto request = link_.open(Late::handle);
   Outbox group(Frame::group);
   group.out.varint(request);
   group.out.put(strategy);
   group.out.varint(bundles.size());
   for (const auto& bundle : bundles) encode_resources(group.out, bundle);
+  encode_labels(group.out, labels);
   auto answer = ask(request, group.frame(), interrupted);
   GroupHandle handle;
   handle.ready = values_.receive(answer.in.varint());

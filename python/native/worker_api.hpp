@@ -67,6 +67,9 @@ class WorkerApi final : public Api {
   std::vector<RefPtr> submit(const CallSource& call, const CallerOptions* options) override;
   RefPtr create_actor(const CallSource& call, const CallerOptions& options, const Check& interrupted) override;
   std::vector<RefPtr> call(const RefPtr& actor, const CallSource& call) override;
+  RefPtr cpp_submit(const CppSource& call, const CallerOptions* options) override;
+  RefPtr cpp_create(const CppSource& call, const CallerOptions& options, int max_concurrency) override;
+  RefPtr cpp_call(const RefPtr& actor, const CppSource& call) override;
   RefPtr put(const ValueSource& value, const Check& interrupted) override;
   std::vector<Got> get(std::span<const RefPtr> refs, Nanos deadline, const Check& interrupted) override;
   std::vector<bool> wait(std::span<const RefPtr> refs, std::size_t count, Nanos deadline,
@@ -82,7 +85,7 @@ class WorkerApi final : public Api {
   ObjectId identify(const RefPtr& ref, const Check& interrupted) override;
   void export_blob(BytesView key, BytesView blob) override;
   Bytes imported(Rank rank, BytesView key, const Check& interrupted) override;
-  GroupHandle create_group(GroupStrategy strategy, const std::vector<Resources>& bundles,
+  GroupHandle create_group(GroupStrategy strategy, const std::vector<Resources>& bundles, const GroupLabels& labels,
                            const Check& interrupted) override;
   void remove_group(ObjectId id) override;
   std::string ranks(const Check& interrupted) override;
@@ -97,6 +100,7 @@ class WorkerApi final : public Api {
   Outgoing place(const ValueSource& value, const Check& interrupted);
   static void write(Writer& out, const ValueSource& value, const Outgoing& outgoing);
   void write_call(Writer& out, const CallSource& call, const CallerOptions* options);
+  void write_cpp(Writer& out, const CppSource& call);
   std::vector<RefPtr> draw_results(const CallSource& call);
   static void write_results(Writer& out, const std::vector<RefPtr>& results);
 

@@ -198,6 +198,7 @@ def init(
             "cwd": os.getcwd(),
             "runtime_env": _runtime_env.normal(runtime_env),
             "log_to_driver": log_to_driver,
+            "cpp_libraries": _loaded_libraries(),
         }
         if configure_logging:
             _configure_logging(logging_level, logging_format)
@@ -220,6 +221,12 @@ def init(
         _collecting.start()
         _register_exit()
         return Context(joined)
+
+
+def _loaded_libraries() -> list[str]:
+    """C++ libraries that were loaded before init(), if any was."""
+    cross_language = sys.modules.get("trireme.cross_language")
+    return cross_language.loaded() if cross_language is not None else []
 
 
 def _cluster_address(address: str | None) -> str | None:

@@ -144,7 +144,9 @@ class _Core:
         """Makes a pickled function or class known under its hash (16 bytes) to whoever gets `(rank, key)`."""
     def imported(self, rank: int, key: bytes) -> bytes:
         """What export() gave on that rank. Blocks. Errors: NativeError not_found, peer_lost."""
-    def create_group(self, strategy: str, bundles: Sequence[dict[str, float]]) -> Group: ...
+    def create_group(self, strategy: str, bundles: Sequence[dict[str, float]],
+                     labels: Sequence[Sequence[tuple[str, bool, Sequence[str]]]] = ()) -> Group:
+        """`labels`: empty, or per bundle (label, whether it is wanted, values; none: any) of its rank."""
     def group(self, id: str) -> Group:
         """The group with that id, made by whichever process of the job; does not keep it."""
     def ranks(self) -> list[dict[str, Any]]:
@@ -199,19 +201,19 @@ class WorkerCore(_Core):
     def set_label(self, label: str) -> None:
         """What this process's output is prefixed with."""
 
-# C++ functions and actor classes of libraries, by name. Only RankCore runs them; all references are resolved first.
+# C++ functions and actor classes of libraries, by name. They run in ranks; all references are resolved first.
 # Errors: ValueError for a name that is not there.
 def cpp_load(path: str) -> None:
     """Loads a library, once. Errors: RuntimeError."""
 def cpp_functions() -> list[str]: ...
 def cpp_actors() -> list[str]: ...
-def cpp_signature(name: str) -> tuple[str, int]:
-    """A function's signature, and how many arguments it takes."""
-def cpp_class(name: str) -> tuple[str, int, dict[str, tuple[str, int]]]:
-    """The constructor's signature and number of arguments, and those of the methods by name."""
-def cpp_submit(core: _Core, name: str, data: bytes, buffers: Sequence[Any], refs: Sequence[Ref],
+def cpp_signature(name: str) -> tuple[str, str, int]:
+    """A function's library ("": the program), its signature, and how many arguments it takes."""
+def cpp_class(name: str) -> tuple[str, str, int, dict[str, tuple[str, int]]]:
+    """Its library, the constructor's signature and number of arguments, and those of the methods by name."""
+def cpp_submit(core: _Core, library: str, name: str, data: bytes, buffers: Sequence[Any], refs: Sequence[Ref],
                options: Options | None) -> Ref: ...
-def cpp_create(core: _Core, name: str, data: bytes, buffers: Sequence[Any], refs: Sequence[Ref], options: Options,
+def cpp_create(core: _Core, library: str, name: str, data: bytes, buffers: Sequence[Any], refs: Sequence[Ref], options: Options,
                max_concurrency: int) -> Ref: ...
 def cpp_call(core: _Core, actor: Ref, method: str, data: bytes, buffers: Sequence[Any],
              refs: Sequence[Ref]) -> Ref: ...

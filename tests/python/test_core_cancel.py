@@ -4,6 +4,8 @@ import threading
 
 import pytest
 
+from conftest import eventually
+
 
 @pytest.fixture
 def gate(runtime):
@@ -210,3 +212,86 @@ def test_thousands(runtime, gate, touch, tmp_path):
     (tmp_path / "gate").touch()
     assert runtime.get(refs[-1], timeout=60) == "1999"
     assert [path.name for path in tmp_path.iterdir() if path.name != "gate"] == ["1999"]
+
+
+def test_children_that_wait_for_their_arguments(runtime, gate, touch, tmp_path):
+    from trireme.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    @runtime.remote(num_cpus=0)
+    class Seen:
+        """Keeps references, so that they can be looked at once their maker is gone."""
+
+        def __init__(self):
+            self.refs = []
+
+        def keep(self, refs):
+            self.refs += refs
+
+        def count(self):
+            return len(self.refs)
+
+        def outcomes(self):
+            import trireme
+
+            found = []
+            for ref in self.refs:
+                try:
+                    found.append(trireme.get(ref))
+                except trireme.exceptions.RayError as error:
+                    found.append(type(error).__name__)
+            return found
+
+    @runtime.remote(num_cpus=0, max_retries=0)
+    def parent(seen, touch, log, pending, path):
+        import trireme
+
+        refs = [
+            touch.remote(path / "task", pending[0]),
+            touch.options(num_cpus=0.5).remote(path / "placed", pending[0]),
+            log.add.remote(path / "call", pending[0]),
+        ]
+        trireme.get(seen.keep.remote(refs))
+        refs.append(touch.remote(path / "behind", refs[0]))
+        trireme.get(refs)
+
+    @runtime.remote(num_cpus=0)
+    class Log:
+        def add(self, path, _):
+            path.touch()
+
+    seen = Seen.remote()
+    log = Log.remote()
+    pending = gate.remote(tmp_path / "gate", 7)
+    kept = 0
+    for node in runtime.nodes():
+        there = NodeAffinitySchedulingStrategy(node["NodeID"])
+        waits = parent.options(scheduling_strategy=there).remote(seen, touch, log, [pending], tmp_path)
+        kept += 3
+        eventually(lambda: runtime.get(seen.count.remote(), timeout=60) == kept)
+        runtime.cancel(waits, recursive=True)
+        cancelled(runtime, waits)
+        # The gate is closed: nothing but cancel() ends them.
+        assert runtime.get(seen.outcomes.remote(), timeout=60) == ["TaskCancelledError"] * kept
+    assert not pending._ref.ready
+    (tmp_path / "gate").touch()
+    assert runtime.get(pending, timeout=60) == 7
+    runtime.get(log.add.remote(tmp_path / "last", 0), timeout=60)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["gate", "last"]
+
+
+def test_children_are_left_alone_when_asked(runtime, gate, touch, tmp_path):
+    @runtime.remote(num_cpus=0, max_retries=0)
+    def parent(touch, pending, path):
+        import trireme
+
+        child = touch.remote(path / "child", pending[0])
+        (path / "began").touch()
+        trireme.get(child)
+
+    pending = gate.remote(tmp_path / "gate", 7)
+    waits = parent.remote(touch, [pending], tmp_path)
+    eventually((tmp_path / "began").exists)
+    runtime.cancel(waits, recursive=False)
+    cancelled(runtime, waits)
+    (tmp_path / "gate").touch()
+    eventually((tmp_path / "child").exists)

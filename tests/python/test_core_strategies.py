@@ -171,11 +171,62 @@ def test_the_table_shows_the_groups_of_all_processes(runtime):
     eventually(lambda: runtime.get(makers[-1].table.remote(), timeout=60)[own.id]["state"] == "REMOVED")
 
 
-def test_labels_of_bundles_are_refused_with_what_to_do(runtime):
+def test_labels_of_bundles(runtime, where, ranks):
+    from trireme.util import placement_group, remove_placement_group
+    from trireme.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+    here = runtime.get_runtime_context().get_node_id()
+    labelled = [{"rack": "r1"}, {"rack": "!in(r2, r3)"}]
+    group = placement_group([{"CPU": 1}, {"CPU": 0.01}], "STRICT_PACK", bundle_label_selector=labelled)
+    assert group.wait(60)
+    inside = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=0)
+    assert runtime.get(where.options(num_cpus=0.5, scheduling_strategy=inside).remote(), timeout=60) == here
+    remove_placement_group(group)
+
+    # The same from a worker; the second bundle must be elsewhere.
+    @runtime.remote(num_cpus=0)
+    def nodes_of(strategy, selectors):
+        group = placement_group([{"CPU": 1}] * len(selectors), strategy, bundle_label_selector=selectors)
+        runtime.get(group.ready(), timeout=60)
+        found = []
+        for index in range(len(selectors)):
+            inside = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=index)
+            found.append(runtime.get(where.options(scheduling_strategy=inside).remote(), timeout=60))
+        remove_placement_group(group)
+        return found
+
+    if ranks > 1:
+        for strategy in ("PACK", "SPREAD", "STRICT_SPREAD"):
+            first, second = runtime.get(nodes_of.remote(strategy, [{"rack": "!r1"}, {"rack": "r1"}]), timeout=120)
+            assert (first != here, second) == (True, here), strategy
+    else:
+        assert runtime.get(nodes_of.remote("PACK", [{"rack": "r1"}]), timeout=120) == [here]
+
+
+def test_labels_of_bundles_that_no_rank_has_are_an_error_at_once(runtime, ranks):
     from trireme.util import placement_group
 
-    with pytest.raises(ValueError, match="custom resource"):
-        placement_group([{"CPU": 1}], bundle_label_selector=[{"zone": "a"}])
+    def refused(strategy, selectors):
+        group = placement_group([{"CPU": 0.01}] * len(selectors), strategy, bundle_label_selector=selectors)
+        with pytest.raises(runtime.exceptions.RayError) as caught:
+            runtime.get(group.ready(), timeout=60)
+        return str(caught.value)
+
+    text = refused("PACK", [{"rack": "r7"}])
+    assert "rack in (r7)" in text
+    assert "rack=r1" in text  # what there is
+    refused("STRICT_SPREAD", [{"rack": "r1"}, {"rack": "r1"}])  # only rank 0 is in that rack
+    if ranks > 1:
+        refused("STRICT_PACK", [{"rack": "r1"}, {"rack": "!r1"}])
+
+
+def test_labels_of_bundles_are_checked(runtime):
+    from trireme.util import placement_group
+
+    with pytest.raises(ValueError, match="each of the 2 bundles"):
+        placement_group([{"CPU": 1}] * 2, bundle_label_selector=[{"zone": "a"}])
+    with pytest.raises(ValueError, match="each of the 1 bundles"):
+        placement_group([{"CPU": 1}], bundle_label_selector=[{"zone": 3}])
 
 
 def test_children_are_captured_when_asked(runtime):

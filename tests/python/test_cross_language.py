@@ -286,8 +286,8 @@ def test_wrong_calls_fail_where_they_are_made():
         add.options(runtime_env={})
     with pytest.raises(ValueError, match="num_cpu"):
         add.options(num_cpu=1)
-    with pytest.raises(TypeError, match="cannot be sent"):
-        pickle.dumps(add)
+    with pytest.raises(TypeError, match="in arguments, results and put"):
+        pickle.dumps(cross_language.cpp_actor_class("Counter").remote(1))
 
 
 def test_a_cycle_is_refused():
@@ -297,16 +297,129 @@ def test_a_cycle_is_refused():
         call("echo", cycle)
 
 
-def test_a_worker_says_where_to_call():
+def here():
+    """The rank of the program."""
+    from trireme.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    (node,) = [node["NodeID"] for node in trireme.nodes() if node["rank"] == 0]
+    return NodeAffinitySchedulingStrategy(node, soft=False)
+
+
+def everywhere(function):
+    """The function as a remote one on each rank."""
+    from trireme.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    there = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in trireme.nodes()]
+    return [trireme.remote(num_cpus=0)(function).options(scheduling_strategy=place) for place in there]
+
+
+def test_workers_call_by_name_what_the_program_loaded():
+    def inside(x):
+        add = cross_language.cpp_function("add")
+        first = add.remote(1, x)
+        return trireme.get(add.remote(first, trireme.put(10)))
+
+    assert trireme.get([each.remote(2) for each in everywhere(inside)], timeout=60) == [13] * len(trireme.nodes())
+
+
+def test_workers_load_libraries_of_their_own():
     path = str(LIBRARIES / "libcross_test.so")
 
-    @trireme.remote
     def inside():
-        trireme.load_library(path)
-        return trireme.get(cross_language.cpp_function("add").remote(1, 2))
+        names = trireme.load_library(path)
+        with pytest.raises(ValueError, match="'ad'"):
+            cross_language.cpp_function("ad")
+        return "add" in names
 
-    with pytest.raises(RuntimeError, match="not from inside Python tasks"):
-        trireme.get(inside.remote(), timeout=60)
+    assert all(trireme.get([each.remote() for each in everywhere(inside)], timeout=60))
+
+
+def test_functions_and_classes_are_sent():
+    scale = cross_language.cpp_function("scale").options(max_retries=0)
+    counter_class = cross_language.cpp_actor_class("Counter")
+
+    def inside(scale):
+        counter = counter_class.options(max_concurrency=1).remote(5)  # from the closure
+        result = trireme.get(scale.remote(np.ones((50, 100), dtype=np.float32), 3.0))
+        return result.sum(), trireme.get(counter.add.remote(2))
+
+    for total, value in trireme.get([each.remote(scale) for each in everywhere(inside)], timeout=60):
+        assert (total, value) == (15000, 7)
+
+
+def test_handles_go_everywhere_and_the_last_one_counts():
+    living = cross_language.cpp_function("living")
+    before = trireme.get(living.remote(), timeout=60)
+    counter = cross_language.cpp_actor_class("Counter").options(scheduling_strategy=here()).remote(0)
+
+    def add(counter, amount):
+        return counter, trireme.get(counter.add.remote(amount))
+
+    given = []
+    for i, each in enumerate(everywhere(add)):
+        back, value = trireme.get(each.remote(counter, 1), timeout=60)
+        assert value == i + 1
+        given.append(back)
+    assert trireme.get(given[-1].add.remote(0), timeout=60) == len(given)
+    del counter, back
+    assert trireme.get(given[0].add.remote(0), timeout=60) == len(given)
+
+    @trireme.remote(num_cpus=0)
+    class Keeper:
+        def make(self, cls):
+            self.counter = cls.options(scheduling_strategy=here()).remote(40)
+            return [self.counter]  # within a value
+
+    keeper = Keeper.remote()
+    (theirs,) = trireme.get(keeper.make.remote(cross_language.cpp_actor_class("Counter")), timeout=60)
+    assert trireme.get(theirs.add.remote(2), timeout=60) == 42
+    trireme.kill(theirs)
+    with pytest.raises(trireme.exceptions.ActorDiedError):
+        trireme.get(theirs.add.remote(2), timeout=60)
+    del given
+    eventually(lambda: trireme.get(living.options(scheduling_strategy=here()).remote(), timeout=60) == before)
+
+
+def test_arrays_of_workers_are_read_in_place():
+    first_page = cross_language.cpp_function("first_page").options(scheduling_strategy=here())
+
+    @trireme.remote(num_cpus=0, scheduling_strategy=here())
+    def inside(first_page):
+        array = trireme.put(np.arange(100_000.0))
+        pages = trireme.get([first_page.remote(array), first_page.remote(array)])
+        scaled = trireme.get(cross_language.cpp_function("scale").remote(np.ones(100_000, dtype=np.float32), 2.0))
+        return pages, scaled.flags.writeable, float(scaled[-1])
+
+    pages, writeable, last = trireme.get(inside.remote(first_page), timeout=60)
+    assert pages[0] == pages[1]
+    assert (writeable, last) == (False, 2.0)
+
+
+def test_errors_reach_the_worker():
+    def inside():
+        caught = []
+        for name, args in [("fail", ("deep",)), ("add", (1, "2"))]:
+            try:
+                trireme.get(cross_language.cpp_function(name).remote(*args))
+            except trireme.exceptions.RayTaskError as error:
+                caught.append(str(error))
+        counter = cross_language.cpp_actor_class("Counter").remote(-1)
+        try:
+            trireme.get(counter.add.remote(1))
+        except trireme.exceptions.ActorDiedError as error:
+            caught.append(str(error))
+        impossible = cross_language.cpp_function("add").options(resources={"no such thing": 1})
+        try:
+            trireme.get(impossible.remote(1, 2))
+        except trireme.exceptions.TaskUnschedulableError as error:
+            caught.append(str(error))
+        return caught
+
+    for deep, wrong, below, nowhere in trireme.get([each.remote() for each in everywhere(inside)], timeout=60):
+        assert "deep" in deep
+        assert "argument 2 needs int" in wrong
+        assert "below 0" in below
+        assert "no such thing" in nowhere
 
 
 def test_libraries_that_cannot_be_loaded(tmp_path):

@@ -35,10 +35,18 @@ bool holds(const ClusterView& view, const std::vector<Resources>& bundles, const
                      [&](const auto& entry) { return entry.second.fits(view.total(entry.first)); });
 }
 
-bool exists_by_brute_force(const ClusterView& view, GroupStrategy strategy, const std::vector<Resources>& bundles) {
+bool labels_ok(const ClusterView& view, const BundleRules& rules, const std::vector<Rank>& ranks) {
+  for (std::size_t i = 0; i < rules.size(); ++i)
+    for (const auto& rule : rules[i])
+      if (!rule.holds(view.labels(ranks[i]))) return false;
+  return true;
+}
+
+bool exists_by_brute_force(const ClusterView& view, GroupStrategy strategy, const std::vector<Resources>& bundles,
+                           const BundleRules& rules) {
   std::vector<Rank> ranks(bundles.size(), 0);
   for (;;) {
-    if (strict_ok(view, strategy, ranks) && holds(view, bundles, ranks)) return true;
+    if (strict_ok(view, strategy, ranks) && holds(view, bundles, ranks) && labels_ok(view, rules, ranks)) return true;
     std::size_t digit = 0;
     while (digit < ranks.size() && ++ranks[digit] == view.size()) ranks[digit++] = 0;
     if (digit == ranks.size()) return false;
@@ -179,6 +187,7 @@ TEST_CASE("a plan exists exactly when brute force finds one, and keeps its strat
     for (auto& info : infos) {
       info = {cpus(rng.below(5)), std::to_string(rng.below(3)), {}};
       info.total.set_gpu_units(static_cast<std::int64_t>(rng.below(2)) * Resources::kUnit);
+      if (rng.chance(0.7)) info.labels["zone"] = rng.chance(0.5) ? "a" : "b";
     }
     ClusterView view(0, infos);
     if (rng.chance(0.3)) view.on_rank_lost(1);
@@ -187,17 +196,25 @@ TEST_CASE("a plan exists exactly when brute force finds one, and keeps its strat
       bundle = cpus(1 + rng.below(3));
       if (rng.chance(0.2)) bundle.set_gpu_units(Resources::kUnit);
     }
+    BundleRules rules;
+    if (rng.chance(0.6)) {
+      rules.resize(bundles.size());
+      for (auto& rule : rules)
+        if (rng.chance(0.7))
+          rule.push_back({"zone", static_cast<LabelRule::Op>(rng.below(4)), {rng.chance(0.5) ? "a" : "b"}});
+    }
     for (const auto strategy :
          {GroupStrategy::pack, GroupStrategy::spread, GroupStrategy::strict_pack, GroupStrategy::strict_spread}) {
       CAPTURE(static_cast<int>(strategy));
-      const auto plan = plan_bundles(view, strategy, bundles);
-      REQUIRE(plan.ok() == exists_by_brute_force(view, strategy, bundles));
+      const auto plan = plan_bundles(view, strategy, bundles, {}, {}, rules);
+      REQUIRE(plan.ok() == exists_by_brute_force(view, strategy, bundles, rules));
       if (!plan.ok()) {
         CHECK(plan.error().code == Errc::unschedulable);
         continue;
       }
       CHECK(plan.value().now);
       CHECK(strict_ok(view, strategy, plan.value().ranks));
+      CHECK(labels_ok(view, rules, plan.value().ranks));
       CHECK(holds(view, bundles, plan.value().ranks));
     }
   }
@@ -222,6 +239,34 @@ TEST_CASE("pack takes few nodes, spread takes many, and the error says what was 
   for (Rank rank = 0; rank < 7; ++rank) view.update(rank, 1, {});
   const auto later = plan_bundles(view, GroupStrategy::strict_pack, four);
   CHECK(!later.value().now);
+}
+
+TEST_CASE("a bundle whose rank died goes to another one with its labels, and the group fails when there is none") {
+  auto infos = equal_ranks(4, 1, "CPU=4");
+  for (const Rank rank : {1U, 2U}) infos[rank].labels["zone"] = "a";
+  GroupWorld world(infos, 3);
+  const BundleRules rules{{{"zone", LabelRule::Op::in, {"a"}}}, {{"zone", LabelRule::Op::does_not_exist, {}}}};
+  const GroupId id{0, 1};
+  world.strategies[id] = GroupStrategy::pack;
+  world.asked[id] = {cpus(1), cpus(1)};
+  auto& groups = world.nodes[0]->groups;
+  REQUIRE(groups.create(id, GroupStrategy::pack, world.asked[id], world.now, rules).ok());
+  world.run_until(kSecond);
+  const auto first = world.nodes[0]->ready.at(id).ranks[0];
+  CHECK((first == 1 || first == 2));
+  CHECK((world.nodes[0]->ready.at(id).ranks[1] == 0 || world.nodes[0]->ready.at(id).ranks[1] == 3));
+  world.nodes[first]->dead = true;
+  groups.on_rank_lost(first, world.now);
+  world.run_until(2 * kSecond);
+  CHECK(world.nodes[0]->ready.at(id).ranks[0] == 3 - first);
+  world.nodes[3 - first]->dead = true;
+  groups.on_rank_lost(3 - first, world.now);
+  world.run_until(3 * kSecond);
+  CHECK(world.nodes[0]->failed.contains(id));
+  const auto refused = groups.create({0, 2}, GroupStrategy::pack, {cpus(1)}, world.now, {{rules[0][0]}});
+  REQUIRE(!refused.ok());
+  CHECK_MESSAGE(refused.error().message.find("with zone in (a)") != std::string::npos, refused.error().message);
+  CHECK(groups.create({0, 3}, GroupStrategy::pack, {cpus(1)}, world.now, rules).error().code == Errc::invalid_argument);
 }
 
 TEST_CASE("a group becomes ready, is removed, and leaves nothing behind") {

@@ -16,7 +16,9 @@ namespace trireme {
 /// Threading: any thread. Errors: Exception unschedulable (asked, exists), invalid_argument.
 class PlacementGroup {
  public:
-  PlacementGroup(GroupStrategy strategy, std::vector<Resources> bundles);
+  /// `labels`: empty, or per bundle what the labels of its rank must be; all conditions hold.
+  PlacementGroup(GroupStrategy strategy, std::vector<Resources> bundles,
+                 const std::vector<std::vector<LabelRule>>& labels = {});
   Ref<detail::Nothing> ready() const;
   /// `bundle` -1: any that has room.
   Placement on(int bundle = -1) const;

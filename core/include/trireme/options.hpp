@@ -16,6 +16,15 @@ class PlacementGroup;
 /// How a placement group's bundles are spread over nodes.
 enum class GroupStrategy : std::uint8_t { pack, spread, strict_pack, strict_spread };
 
+/// A condition on the labels of a rank: `wanted`, that it has the label with one of the values (empty: with any), else
+/// that it does not.
+struct LabelRule {
+  std::string label;
+  std::vector<std::string> values;
+  bool wanted = true;
+  bool operator==(const LabelRule&) const = default;
+};
+
 /// What a task or an actor holds while it runs. Units: cores, devices, bytes, and whatever custom names count.
 struct Resources {
   std::optional<double> cpus;  ///< tasks: 1 unless set; actors: 0

@@ -7,6 +7,7 @@ import pickle
 from typing import Any
 
 from trireme import _init, _state
+from trireme._labels import parse_selector
 from trireme._native import NativeError
 from trireme._object_ref import ObjectRef
 from trireme._watching import ready_future
@@ -99,22 +100,22 @@ def placement_group(
     lifetime
         `"detached"` or None. Either way the group stays until it is removed or the process that made it ends.
 
-    Errors: ValueError for bundles or strategies that are none; the group that can never be placed fails in `ready()`.
+    bundle_label_selector
+        For each bundle the labels of its rank, as `label_selector` of a task: `{"zone": "in(a, b)", "spot": "!true"}`. An empty
+        dict asks for nothing.
+
+    Errors: ValueError for bundles, strategies or selectors that are none; the group that can never be placed fails in
+    `ready()` at once, with what was asked and what exists.
     """
     _check(bundles, strategy, lifetime)
-    if bundle_label_selector:
-        raise ValueError(
-            "bundle_label_selector is not supported: bundles are placed by resources only. Give the ranks meant a custom "
-            "resource (init(resources=...) or TRIREME_RESOURCES) and ask for it in the bundle, or place tasks and actors "
-            "by label_selector"
-        )
+    labels = _parse_selectors(bundle_label_selector, len(bundles))
     if _soft_target_node_id is not None:
         raise ValueError("_soft_target_node_id is not supported; use NodeAffinitySchedulingStrategy for the tasks")
     core = _init.core()
     specs = [{key: float(amount) for key, amount in bundle.items()} for bundle in bundles]
     if name and _lookup(name) is not None:
         raise ValueError(f"there is a placement group named {name!r} already; get_placement_group() gives it")
-    native = core.create_group(strategy, specs)
+    native = core.create_group(strategy, specs, labels)
     group = PlacementGroup(native.id, [dict(bundle) for bundle in bundles], strategy, name, native)
     _made[group.id] = (group, "CREATED")
     _list(group)
@@ -138,6 +139,20 @@ def _check(bundles: Any, strategy: Any, lifetime: Any) -> None:
         raise ValueError(f"strategy must be one of {', '.join(sorted(VALID_PLACEMENT_GROUP_STRATEGIES))}, not {strategy!r}")
     if lifetime not in (None, "detached"):
         raise ValueError(f"lifetime must be None or 'detached', not {lifetime!r}")
+
+
+def _parse_selectors(selectors: Any, bundles: int) -> list[list[Any]]:
+    if not selectors:
+        return []
+    good = isinstance(selectors, list) and all(
+        isinstance(s, dict) and all(isinstance(k, str) and isinstance(v, str) for k, v in s.items()) for s in selectors
+    )
+    if not good or len(selectors) != bundles:
+        raise ValueError(
+            f"bundle_label_selector must be a list with a dict of label to value for each of the {bundles} bundles (an empty "
+            f"one asks for nothing), not {selectors!r}"
+        )
+    return [parse_selector(selector) for selector in selectors]
 
 
 def remove_placement_group(placement_group: PlacementGroup) -> None:
