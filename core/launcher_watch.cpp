@@ -5,6 +5,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <csignal>
 #include <cstdlib>
@@ -58,6 +59,23 @@ std::optional<pid_t> find_launcher() {
   }
   return std::nullopt;
 }
+
+namespace {
+std::atomic<bool> watched_for_good{false};
+}
+
+bool watch_launcher_for_good() {
+  static const bool found = [] {
+    const auto launcher = find_launcher();
+    if (!launcher) return false;
+    [[maybe_unused]] auto* kept = new LauncherWatch(*launcher);
+    watched_for_good.store(true, std::memory_order_relaxed);
+    return true;
+  }();
+  return found;
+}
+
+bool launcher_is_watched() { return watched_for_good.load(std::memory_order_relaxed); }
 
 LauncherWatch::LauncherWatch(pid_t launcher) : launcher_(launcher) {
   process_ = static_cast<int>(::syscall(SYS_pidfd_open, launcher, 0U));

@@ -44,4 +44,10 @@ class LauncherWatch {
   std::thread thread_;
 };
 
+/// For a process that is a rank all its life, before and after its runtimes too (`trireme run`): watches until it ends.
+/// Once is enough. False: there is no launcher to see. Threading: any thread.
+bool watch_launcher_for_good();
+/// Whether this process does, so that nobody else has to.
+bool launcher_is_watched();
+
 }  // namespace trireme::core

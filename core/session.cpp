@@ -36,7 +36,8 @@ Status Session::join(transport::Bootstrap& bootstrap, const RuntimeOptions& opti
   const auto size = bootstrap.size();
   set_log_rank(self);
   // Before the first exchange, which fails when the launcher is gone already.
-  if (const auto launcher = bootstrap.name() == "pmix" ? find_launcher() : std::nullopt)
+  const bool to_watch = bootstrap.name() == "pmix" && !launcher_is_watched();
+  if (const auto launcher = to_watch ? find_launcher() : std::nullopt)
     launcher_ = std::make_unique<LauncherWatch>(*launcher);
 
   // First round: who is where, so that the arena and the transports fit.

@@ -3,6 +3,7 @@
 #include <memory>
 #include <utility>
 
+#include "core/launcher_watch.hpp"
 #include "python/native/bind.hpp"
 #include "python/native/rank_api.hpp"
 
@@ -67,6 +68,8 @@ py::list next_logs(RankCore& core) {
 }  // namespace
 
 void bind_rank(py::module_& module) {
+  module.def("watch_launcher", &core::watch_launcher_for_good,
+             "Ends this process when its launcher is gone, from now on. False: there is no launcher to see.");
   py::class_<RankCore, Core>(module, "RankCore", "The runtime in the process of a rank.")
       .def(py::init(&make), py::kw_only(), py::arg("threads") = 0, py::arg("arena_bytes") = 0, py::arg("gpus") = -1.0,
            py::arg("resources") = std::map<std::string, double>(),

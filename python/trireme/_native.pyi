@@ -155,6 +155,9 @@ class _Core:
         """`objects`: what this rank's processes have references to: id, pid, type, size, task_status, reference_type, name.
         `tasks`: its calls that have not begun: key, name, state, type."""
 
+def watch_launcher() -> bool:
+    """Ends this process when its launcher is gone, from now on. False: there is no launcher to see."""
+
 class RankCore(_Core):
     def __init__(self, *, threads: int = 0, arena_bytes: int = 0, gpus: float = -1, resources: dict[str, float] = {},
                  labels: dict[str, str] = {}, zygote_fd: int, zygote_pid: int, prestart: int = -1) -> None:

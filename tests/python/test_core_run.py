@@ -193,6 +193,45 @@ def test_the_job_ends_with_its_mpirun(script, tmp_path, ending, between):
     assert process.returncode != 0
 
 
+@needs_mpirun
+@pytest.mark.parametrize("first", ["", "trireme.init(); trireme.shutdown()"])
+def test_a_script_without_a_runtime_ends_with_its_mpirun(script, tmp_path, first):
+    path = script(f"""
+        import pathlib, sys, time, trireme
+        {first}
+        pathlib.Path(sys.argv[1]).touch()
+        time.sleep(300)
+    """)
+    there = tmp_path / "there"
+    mark = f"TRIREME_TEST_OF={tmp_path}"
+    command = [*MPIRUN, "env", mark, sys.executable, "-m", "trireme", "run", path, str(there)]
+    environment = {**os.environ, "TRIREME_THREADS": "2", "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    with open(tmp_path / "output", "w") as output:
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True)
+    try:
+        eventually(lambda: there.exists() or process.poll() is not None, LIMIT_S)
+        assert process.poll() is None, (tmp_path / "output").read_text()
+        ranks = processes_with(mark)
+        assert len(ranks) >= (1 if first else 3)
+    finally:
+        process.kill()
+        process.wait(LIMIT_S)
+    eventually(lambda: not any(map(alive, ranks)))
+    eventually(lambda: not processes_with(mark))
+
+
+def processes_with(variable):
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/environ", "rb") as file:
+                if variable.encode() in file.read().split(b"\0") and alive(int(name)):
+                    found.append(int(name))
+        except OSError:
+            continue  # it ended, or is somebody else's
+    return found
+
+
 def test_output_of_workers_is_shown_with_who_wrote_it(script):
     done = run(
         sys.executable,

@@ -27,6 +27,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs the script in this process; on other ranks than 0 does not return."""
     from trireme import _init
 
+    if "PMIX_RANK" in os.environ:
+        # Here and not by the runtime alone, whose time may begin late and end early.
+        from trireme._native import watch_launcher
+
+        watch_launcher()
     if arguments.ray:
         from trireme import _rayhook
 
