@@ -14,8 +14,11 @@ MailItem::Ran run_call_item(MailItem* item, LocalActor& actor) {
   call->runner = &actor;
   call->invocation->invoke(call, actor.object.data);
   if (!call->ready() && !actor.object.pipelined) {
+    // The coroutine uses the object: should the actor's owner die, nobody else holds it.
+    actor.retain();
     // acq_rel: pairs with async_call_ended(); whoever comes second goes on with the actor.
     if (call->async_state.exchange(1, std::memory_order_acq_rel) == 0) return MailItem::Ran::suspended;
+    actor.release();
   }
   call->release();
   return MailItem::Ran::done;
@@ -297,7 +300,9 @@ void async_call_ended(Cell* cell) {
   if (call->async_state.exchange(2, std::memory_order_acq_rel) != 1) return;
   auto* runner = call->runner;
   call->release();
-  if (runner != nullptr) runner->call_ended();
+  if (runner == nullptr) return;
+  runner->call_ended();
+  runner->release();
 }
 
 }  // namespace trireme::detail

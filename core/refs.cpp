@@ -109,8 +109,9 @@ void Refs::write(Writer& out, std::span<const CellRef> refs, Rank to) {
     out.put(static_cast<std::uint8_t>(actor ? 1 : 0));
     if (entry.owned) {
       grant(entry, to);
-    } else if (to != entry.id.owner && context_.alive(to) && to != context_.self) {
-      // A loan: our own reference stays until the owner has registered `to`. To the owner itself FIFO is enough.
+    } else if (to != entry.id.owner && context_.alive(to) && to != context_.self && context_.alive(entry.id.owner)) {
+      // A loan: our own reference stays until the owner has registered `to`. To the owner itself FIFO is enough, and a
+      // dead one registers nobody.
       add_to(entry.loans, to, 1);
       handle(entry).detach();
     }
@@ -383,6 +384,7 @@ void Refs::on_value(Rank from, Reader& in) {
     auto error = decode_error(in);
     if (!in.done()) return in.fail();
     if (entry == nullptr || entry->cell->ready()) return;
+    const CellRef keep = handle(*entry);
     entry->cell->complete_error(std::move(error));
     return resolved(*entry);
   }
@@ -390,6 +392,9 @@ void Refs::on_value(Rank from, Reader& in) {
   if (!in.done()) return in.fail();
   // Dropped meanwhile, or known already: what came along is dropped, its grants go back.
   if (entry == nullptr || entry->owned || entry->cell->ready() || entry->location) return;
+  // Its last handle may just have gone, with on_released() still to come: completing it must not be counted as the last
+  // once more.
+  const CellRef keep = handle(*entry);
   if (incoming.location) {
     entry->location = incoming.location;
     entry->contained = std::move(incoming.value.refs);
@@ -497,7 +502,8 @@ void Refs::on_rank_dead(Rank dead) {
     take_from(entry->grants, dead, UINT32_MAX);
     std::erase(entry->subscribers, dead);
     for (auto& [rank, count] : entry->loans) {
-      if (rank != dead) continue;
+      // The borrower, or the owner who was to register it.
+      if (rank != dead && (entry->owned || entry->id.owner != dead)) continue;
       for (auto n = count; n > 0; --n) entry->cell->release();
       count = 0;
     }
