@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/actors.hpp"
+#include "core/cancel.hpp"
 #include "core/current.hpp"
 #include "python/native/requests.hpp"
 #include "python/native/work.hpp"
@@ -154,49 +155,15 @@ Ref<detail::Nothing> actor_here(std::uint64_t key) {
   return Ref<detail::Nothing>(std::move(found));
 }
 
-TaskOptions pinned_to(Rank rank) {
-  TaskOptions options;
-  options.resources.cpus = 0;
-  options.placement = Placement::on(rank);
-  return options;
-}
-
 }  // namespace
 
 Ref<std::vector<std::byte>> fetch_export(Rank rank, const std::string& key) {
-  return submit_with<&exported_here>(pinned_to(rank), key);
+  return submit_with<&exported_here>(core::asking(rank), key);
 }
 
-void cancel_everywhere(Pool& pool, std::uint64_t key, bool force, bool recursive,
+void cancel_everywhere(Pool& /*pool*/, std::uint64_t key, bool force, bool recursive,
                        std::function<void(bool found)> then) {
-  if (key == 0) return;
-  struct Round {
-    std::function<void(bool)> then;
-    std::atomic<std::size_t> left{1};
-    std::atomic<bool> found{false};
-    void heard() {
-      // acq_rel: the last sees what the others found.
-      if (left.fetch_sub(1, std::memory_order_acq_rel) == 1 && then) then(found);
-    }
-  };
-  const auto round = std::make_shared<Round>();
-  round->then = std::move(then);
-  round->found = pool.cancel(key, force, recursive);
-  const auto& context = core::current().context();
-  for (Rank rank = 0; rank < context.size; ++rank) {
-    if (rank == context.self || !context.alive(rank)) continue;
-    const auto answer = submit_with<&cancel_here>(pinned_to(rank), key, force, recursive);
-    round->left.fetch_add(1, std::memory_order_relaxed);
-    when_ready(answer.cell(), [round, answer] {
-      try {
-        if (trireme::get(answer)) round->found = true;
-      } catch (const Exception&) {
-        // The rank died, and what it had is not with it any more.
-      }
-      round->heard();
-    });
-  }
-  round->heard();
+  if (key != 0) core::cancel_everywhere<&cancel_here>(key, std::move(then), force, recursive);
 }
 
 void restart_everywhere(Pool& pool, const CellRef& actor) {
@@ -208,7 +175,7 @@ void restart_everywhere(Pool& pool, const CellRef& actor) {
     }
     Rank rank = kNoRank;
     std::memcpy(&rank, actor->value().view().data(), sizeof rank);
-    submit_with<&restart_here>(pinned_to(rank), Ref<detail::Nothing>(actor));
+    submit_with<&restart_here>(core::asking(rank), Ref<detail::Nothing>(actor));
   });
 }
 
@@ -216,7 +183,7 @@ void actor_of_key(core::Session& session, std::uint64_t key, std::function<void(
   auto& core = session.core();
   const auto creator = rank_of_key(key);
   if (creator == core.context().self) return then(handle_here(core, ActorTable::instance().find(key)));
-  const auto answer = submit_with<&actor_here>(pinned_to(creator), key);
+  const auto answer = submit_with<&actor_here>(core::asking(creator), key);
   when_ready(answer.cell(), [answer, then = std::move(then)] {
     CellRef actor;
     try {
@@ -234,16 +201,6 @@ namespace {
 
 void cancel_ref_here(Ref<detail::Nothing> result, bool force, bool recursive) {
   if (auto* pool = the_pool()) cancel_result(*pool, result.cell(), force, recursive);
-}
-
-/// Who owns it knows the call that makes it.
-void cancel_at_owner(const CellRef& result, bool force, bool recursive) {
-  auto& context = core::current().context();
-  core::post(*context.host, [&context, result, force, recursive] {
-    const auto* entry = result->entry();
-    if (entry == nullptr || entry->id.owner == context.self || !context.alive(entry->id.owner)) return;
-    submit_with<&cancel_ref_here>(pinned_to(entry->id.owner), Ref<detail::Nothing>(result), force, recursive);
-  });
 }
 
 }  // namespace
@@ -267,18 +224,14 @@ void cancel_result(Pool& pool, const CellRef& result, bool force, bool recursive
     auto& table = ElementKeys::instance();
     const std::lock_guard lock(table.mutex);
     const auto at = table.calls.find(result.get());
-    if (at == table.calls.end()) return cancel_at_owner(result, force, recursive);
+    if (at == table.calls.end())
+      return core::cancel_at_owner<&cancel_ref_here>(core::current().context(), result, force, recursive);
     key = at->second->key;
     for (auto* cell : at->second->results) cells.push_back(CellRef::share(cell));
   }
   cancel_everywhere(pool, key, force, recursive, [cells = std::move(cells)](bool found) {
     if (found) return;  // where it is, it ends
-    // It waits for arguments or for a rank with room, or is on its way to one that does not run it any more.
-    auto& context = core::current().context();
-    core::post(*context.host, [cells, &context] {
-      const auto error = core::runtime_error(context, Errc::cancelled, "it was cancelled before it began");
-      for (const auto& cell : cells) cell->cancel(error);
-    });
+    core::cancel_cells(core::current().context(), cells);
   });
 }
 

@@ -11,6 +11,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "core/cancel.hpp"
 #include "core/session.hpp"
 #include "python/native/call.hpp"
 #include "python/native/rank_api.hpp"
@@ -115,7 +116,6 @@ class Pool final : public Runner, public core::SideQueue, public scheduler::Poll
   void set_blocked(Worker& worker, bool blocked);
   void occupy(Worker& worker, const CallText& text);
   void vacate(Worker& worker, const CallText& text);
-  bool was_cancelled(std::uint64_t key);
   /// Of what the flight submitted: results that some worker still refers to, so that what waits for its arguments can
   /// be failed at once, and the rest.
   void find_children(const InFlight& flight, std::vector<detail::CellRef>& results,
@@ -189,8 +189,7 @@ class Pool final : public Runner, public core::SideQueue, public scheduler::Poll
   double held_cpus_ = 0;                      // of tasks under way that hold resources
   unsigned failed_starts_ = 0;
   std::vector<double> gpu_free_;
-  std::unordered_set<std::uint64_t> cancelled_;  // keys of calls that were not here yet
-  std::deque<std::uint64_t> cancelled_order_;    // the oldest are forgotten
+  core::CancelledKeys cancelled_;
   std::vector<std::function<void()>> after_;
   std::atomic<Nanos> look_again_{kForever};
   Nanos descriptors_seen_ = 0;

@@ -173,7 +173,7 @@ void Pool::run_call(detail::CallBase* call, void* object) {
   const auto& body = body_of(call);
   if (const auto* error = failed_dep(body)) {
     fail_later(outgoing->call, *error);
-  } else if (!cancelled_.empty() && was_cancelled(body.text.key)) {
+  } else if (cancelled_.take(body.text.key)) {
     fail_later(outgoing->call, core::runtime_error(context_, Errc::cancelled, body.text.name + " was cancelled"));
   } else {
     actor.outbox.push_back(outgoing);

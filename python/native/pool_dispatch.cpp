@@ -19,8 +19,6 @@ namespace {
 constexpr double kAheadNanos = 1e6;
 /// Pending tasks that are looked at for one that a worker can take.
 constexpr std::size_t kScanMax = 64;
-/// Cancelled calls that never came here.
-constexpr std::size_t kCancelledMax = 10'000;
 
 /// This thread is within Pool::unlock_and_run().
 thread_local bool runs_steps = false;
@@ -105,7 +103,7 @@ void Pool::enqueue(Queued queued, bool front) {
     return fail_later(queued.call, core::runtime_error(context_, Errc::shutdown, "the runtime is shutting down"),
                       queued.exportable);
   }
-  if (!cancelled_.empty() && was_cancelled(body.text.key)) {
+  if (cancelled_.take(body.text.key)) {
     return fail_later(queued.call, core::runtime_error(context_, Errc::cancelled, body.text.name + " was cancelled"),
                       queued.exportable);
   }
@@ -134,8 +132,6 @@ std::size_t Pool::take_exportable(std::size_t count, std::vector<scheduler::Work
   queued_.fetch_sub(taken, std::memory_order_relaxed);
   return taken;
 }
-
-bool Pool::was_cancelled(std::uint64_t key) { return cancelled_.erase(key) != 0; }
 
 void Pool::list(const std::function<void(const Worker&)>& each, Calls& calls) {
   const std::lock_guard lock(mutex_);
@@ -448,11 +444,7 @@ bool Pool::cancel(std::uint64_t key, bool force, bool recursive) {
       }
     } else {
       found = false;
-      if (cancelled_.insert(key).second) cancelled_order_.push_back(key);
-      if (cancelled_order_.size() > kCancelledMax) {
-        cancelled_.erase(cancelled_order_.front());
-        cancelled_order_.pop_front();
-      }
+      cancelled_.remember(key);
       for (const auto& worker : workers_) {
         if (!worker || worker->actor == nullptr) continue;
         auto& outbox = worker->actor->outbox;
@@ -463,7 +455,7 @@ bool Pool::cancel(std::uint64_t key, bool force, bool recursive) {
         fail_later((*waiting)->call,
                    core::runtime_error(context_, Errc::cancelled, "it was cancelled before it began"));
         outbox.erase(waiting);
-        cancelled_.erase(key);
+        cancelled_.forget(key);
         found = true;
         break;
       }

@@ -6,14 +6,18 @@
 
 namespace trireme::sim {
 
-Driver::Driver(World& world, std::uint64_t seed, std::vector<std::string>& log)
-    : world_(world), rng_(seed ^ 0x647269766572ULL), log_(log) {}
+Driver::Driver(World& world, std::uint64_t seed, bool errands, std::vector<std::string>& log)
+    : world_(world),
+      rng_(seed ^ 0x647269766572ULL),
+      log_(log),
+      with_errands_(errands),
+      errand_rng_(seed ^ 0x657272616e64ULL) {}
 
 Order Driver::order(std::uint64_t value, std::uint32_t depth) { return new_order(value, depth); }
 
 void Driver::add(Ref<Blob> ref, Outcome outcome, std::set<std::uint64_t> actors, std::string what) {
   note(what);
-  held_.push_back({std::move(ref), outcome, std::move(actors), std::move(what)});
+  held_.push_back({std::move(ref), outcome, std::move(actors), std::move(what), 0, 0, {}});
 }
 
 Driver::Held& Driver::any() {
@@ -27,6 +31,8 @@ void Driver::run() {
     if (rng_.chance(0.5))
       world_.at(0).host->compute(static_cast<Nanos>(rng_.below(rng_.chance(0.2) ? 500'000 : 20'000)));
     act();
+    if (with_errands_)
+      for (auto n = errand_rng_.below(3); n > 0; --n) errand();
   }
   // Half of the handles go before the results are looked at, so that actors end with calls under way.
   note("end");
@@ -38,6 +44,8 @@ void Driver::run() {
     hired.actor = {};
   }
   groups_.clear();
+  desks_.clear();
+  for (; !errands_.empty(); errands_.pop_back()) check_errand(errands_.back());
   while (!held_.empty()) {
     const auto at = rng_.below(held_.size());
     std::swap(held_[at], held_.back());
@@ -407,7 +415,7 @@ void Driver::check(const Held& held) {
                              held.outcome.failed ? "error" : "value", held.outcome.value));
 }
 
-Verdict run_seed(std::uint64_t seed, Deaths deaths) {
+Verdict run_seed(std::uint64_t seed, Deaths deaths, Errands errands) {
   Verdict verdict;
   World world(WorldOptions::of_seed(seed), seed);
   Ledger book(world);
@@ -435,8 +443,10 @@ Verdict run_seed(std::uint64_t seed, Deaths deaths) {
   auto* host = world.at(0).host.get();
   world.network.schedule(0, static_cast<Nanos>(rng.below(10'000)), [&] {
     host->run_program([&] {
-      Driver driver(world, seed, verdict.shape);
+      Driver driver(world, seed, errands == Errands::by_seed && Rng(seed ^ 0x63616e63656cULL).chance(0.5),
+                    verdict.shape);
       driver.run();
+      verdict.cancels = driver.cancels();
     });
   });
   constexpr std::uint64_t kEventsMax = 2'000'000;

@@ -3,17 +3,25 @@
 #include <string>
 #include <vector>
 
+#include "tests/sim/errand.hpp"
 #include "tests/sim/program.hpp"
 
 namespace trireme::sim {
+
+/// How errands ended that somebody cancelled.
+struct Cancels {
+  std::uint64_t never_began = 0, interrupted = 0, value = 0;
+};
 
 /// The program of rank 0: random submissions, calls, drops and waits, each with the outcome that it must have.
 ///
 /// Lifetime: made and destroyed by the strand of rank 0.
 class Driver {
  public:
-  Driver(World& world, std::uint64_t seed, std::vector<std::string>& log);
+  /// `errands`: among the other actions, errands are submitted, cancelled, looked at.
+  Driver(World& world, std::uint64_t seed, bool errands, std::vector<std::string>& log);
   void run();
+  const Cancels& cancels() const { return cancels_; }
 
  private:
   struct Held {
@@ -21,6 +29,13 @@ class Driver {
     Outcome outcome;
     std::set<std::uint64_t> actors;  ///< outcomes that may be "the actor died" instead, if one of these is killed
     std::string what;
+    std::uint64_t ticket = 0;  ///< of an errand
+    std::uint64_t key = 0;
+    std::set<std::uint64_t> keys;  ///< outcomes that may be "cancelled" instead, if one of these errands is cancelled
+  };
+  struct Seat {
+    Ref<detail::Nothing> desk;
+    std::uint64_t key = 0;
   };
   struct Hired {
     Actor<Account> actor;
@@ -46,6 +61,19 @@ class Driver {
   void group();
   void check_one();
   void check(const Held& held);
+
+  // driver_errands.cpp; with draws of their own, so that programs without errands are what they were.
+  void errand();
+  void send_errand();
+  void send_to_desk();
+  void send_through_another_rank();
+  void use_errand();
+  void cancel_one();
+  void end_desk();
+  void check_errand(const Held& held);
+  void add_errand(Ref<Blob> ref, const Errand& errand, const std::vector<const Held*>& deps, std::string what);
+  Errand new_errand();
+  std::vector<const Held*> pick_deps();
   Held& any();
   void add(Ref<Blob> ref, Outcome outcome, std::set<std::uint64_t> actors, std::string what);
   Order order(std::uint64_t value, std::uint32_t depth = 0);
@@ -59,6 +87,12 @@ class Driver {
   std::vector<Hired> hired_;
   std::vector<PlacementGroup> groups_;
   std::set<std::uint64_t> killed_;
+  const bool with_errands_;
+  Rng errand_rng_;
+  std::vector<Held> errands_;
+  std::vector<Seat> desks_;
+  std::set<std::uint64_t> cancelled_;
+  Cancels cancels_;
   std::uint32_t seats_ = 0;
   std::uint32_t names_ = 0;
 };
@@ -71,8 +105,11 @@ struct Verdict {
   std::vector<std::string> shape;
   std::uint64_t events = 0, frames = 0, runs = 0, calls = 0;
   std::uint32_t deaths = 0;
+  Cancels cancels;
 };
 enum class Deaths : std::uint8_t { by_seed, none };
-Verdict run_seed(std::uint64_t seed, Deaths deaths);
+/// Errands, and with them cancelling: in half of the seeds.
+enum class Errands : std::uint8_t { by_seed, none };
+Verdict run_seed(std::uint64_t seed, Deaths deaths, Errands errands);
 
 }  // namespace trireme::sim

@@ -284,13 +284,17 @@ void SimHost::after(Strand& strand) {
 }
 
 void SimHost::run_program(std::function<void()> body) {
-  auto strand = std::make_shared<Strand>();
   program_ended_ = false;
-  strand->core = core;
-  strand->body = [this, body = std::move(body)] {
+  run_aside([this, body = std::move(body)] {
     body();
     program_ended_ = true;
-  };
+  });
+}
+
+void SimHost::run_aside(std::function<void()> body) {
+  auto strand = std::make_shared<Strand>();
+  strand->core = core;
+  strand->body = std::move(body);
   strand->back = [this](Strand& s) { after(s); };
   Strand::start(std::move(strand));
 }

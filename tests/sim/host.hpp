@@ -64,6 +64,8 @@ class SimHost final : public core::Host, private transport::MessageHandler {
   void poll();
   /// The rank's program: code outside of its compute threads.
   void run_program(std::function<void()> body);
+  /// Other code outside of its compute threads: what a worker process does.
+  void run_aside(std::function<void()> body);
   /// On a strand: the time that user code takes.
   void compute(Nanos time);
   /// Compute threads found nothing.

@@ -26,7 +26,7 @@ std::uint64_t check_blob(const Blob& blob) {
 }
 
 std::uint64_t Ledger::ticket(std::uint32_t retries) {
-  tickets_.push_back({retries, 0});
+  tickets_.push_back({retries, 0, false});
   return tickets_.size();
 }
 
@@ -37,6 +37,16 @@ void Ledger::ran(std::uint64_t number) {
   if (++ticket.runs > most)
     fail(fmt::format("submission {} runs for the {}. time, max_retries is {}, {} ranks died", number, ticket.runs,
                      ticket.retries, world.deaths));
+  if (ticket.never_began)
+    fail(fmt::format("submission {} begins after it was reported as cancelled before it began", number));
+}
+
+void Ledger::never_began(std::uint64_t number) {
+  auto& ticket = tickets_.at(number - 1);
+  ticket.never_began = true;
+  // A rank that died may have begun it.
+  if (ticket.runs != 0 && world.deaths == 0)
+    fail(fmt::format("submission {} is reported as cancelled before it began, and ran", number));
 }
 
 void Ledger::called(const CallOrder& order, std::uint64_t instance) {

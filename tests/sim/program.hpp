@@ -65,6 +65,8 @@ class Ledger {
 
   std::uint64_t ticket(std::uint32_t retries);
   void ran(std::uint64_t ticket);
+  /// The program was told that it was cancelled before it began.
+  void never_began(std::uint64_t ticket);
   std::uint64_t caller() { return ++callers_; }
   std::uint64_t actor_key() { return ++actors_; }
   void called(const CallOrder& order, std::uint64_t instance);
@@ -79,6 +81,7 @@ class Ledger {
   struct Ticket {
     std::uint32_t retries = 0;
     std::uint32_t runs = 0;
+    bool never_began = false;
   };
   std::vector<Ticket> tickets_;
   std::uint64_t callers_ = 0, actors_ = 0;

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "core/current.hpp"
+#include "tests/sim/errand.hpp"
 
 namespace trireme::sim {
 
@@ -123,6 +124,7 @@ World::World(WorldOptions given, std::uint64_t seed) : options(std::move(given))
     node->core->refs().fetcher = fetcher;
     node->core->on_transfer = [fetcher](Rank from, BytesView message) { return fetcher->on_message(from, message); };
     node->core->on_transfer_lost = [fetcher](Rank dead) { fetcher->on_lost(dead); };
+    node->clerk = std::make_unique<Clerk>(*this, r, seed * 37 + r);
     node->host->core = node->core.get();
     node->host->router = node->router.get();
     node->host->on_traffic = [this](Rank, BytesView message) {
@@ -146,6 +148,9 @@ World::World(WorldOptions given, std::uint64_t seed) : options(std::move(given))
   }
 }
 
+World::Node::Node() = default;
+World::Node::~Node() = default;
+
 World::~World() {
   for (auto& node : nodes) {
     if (node->dead || node->host->blocked() != 0) {
@@ -153,6 +158,7 @@ World::~World() {
       graveyard().push_back(std::move(node));
       continue;
     }
+    node->clerk.reset();
     node->fetcher.reset();
     node->core.reset();
     node->router.reset();
@@ -192,6 +198,7 @@ std::string World::leaks() {
     count(node.store->stats().dropped_pinned, "objects dropped, yet pinned");
     count(node.arena->stats().blocks, "blocks of the arena");
     count(node.host->blocked(), "threads that wait");
+    count(node.clerk->jobs(), "errands");
     count(node.host->idle() ? 0 : 1, "host that is not idle");
     if (core.pool().available() != core.pool().total())
       text += fmt::format("  rank {}: resources {} of {} are free\n", r, core.pool().available().text(),

@@ -14,6 +14,8 @@
 
 namespace trireme::sim {
 
+class Clerk;
+
 /// What a seed decides about the machine.
 struct WorldOptions {
   transport::SimOptions network;
@@ -36,12 +38,15 @@ class World {
   ~World();
 
   struct Node {
+    Node();
+    ~Node();
     std::unique_ptr<objstore::Arena> arena;
     std::unique_ptr<objstore::Store> store;
     std::unique_ptr<transport::Router> router;
     std::unique_ptr<SimHost> host;
     std::unique_ptr<core::RankCore> core;
     std::unique_ptr<core::TransferFetcher> fetcher;
+    std::unique_ptr<Clerk> clerk;
     bool dead = false;
   };
 
