@@ -30,7 +30,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "bench" / "results.json",
                         help="the results; machine.json and goals.svg go beside them")
     parser.add_argument("--only", default="", help="regular expression on the names of the measures")
-    parser.add_argument("--repeats", type=int, default=11 if os.environ.get("FULL") == "1" else 5)
+    parser.add_argument("--repeats", type=int, help="turns of every measure; without it five, three where a peer takes "
+                        "minutes, and eleven with FULL=1")
     parser.add_argument("--anchors", action="store_true", help="the anchors alone, to see what a machine can do")
     parser.add_argument("--docs", action="store_true", help="write table and picture into docs/ (a whole run does it anyway)")
     parser.add_argument("--list", action="store_true", help="print the names of the measures")
@@ -40,6 +41,7 @@ def parse() -> argparse.Namespace:
 def main() -> int:
     options = parse()
     full = os.environ.get("FULL") == "1"
+    repeats = options.repeats or (11 if full else 5)
     rows = load_rows(HERE / "goals.json")
     chosen = [m for row in rows for m in row.measures if re.search(options.only, m.name)
               and (full or not m.full_only) and (m.anchors or not options.anchors)]
@@ -51,7 +53,7 @@ def main() -> int:
         print(f"{manifest} is missing: configure with -DTRIREME_BENCHMARKS=ON and build {options.build} first",
               file=sys.stderr)
         return 2
-    if options.repeats < 5:
+    if repeats < 5:
         print("fewer than five repeats: a look, not a figure", file=sys.stderr)
     programs = Programs(manifest, ROOT / "build" / "peers")
     folder = options.out.resolve().parent
@@ -60,7 +62,7 @@ def main() -> int:
     if os.getloadavg()[0] > 0.5 * core_count():
         print(f"others are busy on this machine (load {facts['load before']}): expect wide spreads", file=sys.stderr)
 
-    runner = Runner(programs, options.build.resolve(), options.repeats)
+    runner = Runner(programs, options.build.resolve(), repeats, quick=not full and options.repeats is None)
     comparisons: list[Comparison] = []
     done = 0
     begin = time.monotonic()

@@ -116,9 +116,11 @@ def spread_of(values: list[float]) -> float:
 
 
 class Runner:
-    def __init__(self, programs: Programs, work: Path, repeats: int) -> None:
+    def __init__(self, programs: Programs, work: Path, repeats: int, quick: bool = False) -> None:
+        """`quick`: measures that say so take fewer turns than `repeats`."""
         self._programs = programs
         self._repeats = repeats
+        self._quick = quick
         self._mpirun = shutil.which("mpirun")
         self._env = dict(os.environ, STARPU_HOME=str(work), STARPU_SILENT="1", UCX_WARN_UNUSED_ENV_VARS="n",
                          TRIREME_BUILD_DIR=str(work), RAY_DEDUP_LOGS="0", RAY_USAGE_STATS_ENABLED="0")
@@ -142,12 +144,17 @@ class Runner:
                     trial.notes[command.name] = why
                 else:
                     trial.figures[command.name] = Figures()
-        for turn in range(max(1 if trial.measure.once else self._repeats for trial in trials)):
-            open_trials = [t for t in trials if not t.refused and (turn == 0 or not t.measure.once)]
+        for turn in range(max(self._turns(trial.measure) for trial in trials)):
+            open_trials = [t for t in trials if not t.refused and turn < self._turns(t.measure)]
             names = dict.fromkeys(c.name for t in open_trials for c in t.measure.systems(with_subject))
             for name in names:
                 self._turn(open_trials, name, with_subject)
         return [comparison for trial in trials for comparison in self._pair(trial)]
+
+    def _turns(self, measure: Measure) -> int:
+        if measure.once:
+            return 1
+        return min(self._repeats, measure.quick_repeats or self._repeats) if self._quick else self._repeats
 
     def _turn(self, trials: list[_Trial], name: str, with_subject: bool) -> None:
         """One sample of the system of that name in every trial that still has it."""

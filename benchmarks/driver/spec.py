@@ -65,6 +65,7 @@ class Measure:
     polls: int
     full_only: bool
     once: bool  # deterministic or very long: one sample
+    quick_repeats: int  # turns at most when nobody has said how many; 0: as many as the others
     limit: str  # what holds it back while it misses its goal, as far as a profile has shown
     session: str  # measures of the same session are sampled together, see Runner.compare()
 
@@ -127,7 +128,7 @@ def _measures(row: str, raw: dict[str, Any]) -> list[Measure]:
             anchors=tuple(_command(anchor, "") for anchor in one.get("anchors", [])),
             goals=tuple(Goal(**goal) for goal in one.get("goals", [one["goal"]] if "goal" in one else [])),
             wall=one.get("time") == "wall", polls=_count(one.get("polls", 0)), full_only=one.get("full_only", False),
-            once=one.get("once", False), limit=one.get("limit", ""),
+            once=one.get("once", False), quick_repeats=one.get("quick_repeats", 0), limit=one.get("limit", ""),
             session=one.get("session", "")))
     return expanded
 

@@ -24,7 +24,7 @@ def measure(**changes: object) -> Measure:
     usual: dict[str, object] = {
         "row": "row", "name": "m", "what": "", "subject": Command("Trireme", "ours"),
         "anchors": (Command("peer", "theirs"),), "goals": (Goal(anchor="peer", at_most=1.5),), "wall": False,
-        "polls": 0, "full_only": False, "once": False, "limit": "", "session": ""}
+        "polls": 0, "full_only": False, "once": False, "quick_repeats": 0, "limit": "", "session": ""}
     return Measure(**{**usual, **changes})  # type: ignore[arg-type]
 
 
@@ -35,19 +35,26 @@ class DriverTest(unittest.TestCase):
         self.folder = Path(folder.name)
         self.log = self.folder / "log"
 
-    def runner(self, extra: dict[str, object] | None = None) -> Runner:
+    def runner(self, extra: dict[str, object] | None = None, quick: bool = False) -> Runner:
         def fake(name: str, value: float) -> dict[str, object]:
             return {"peer": name, "command": ["{python}", "-c", FAKE.format(log=self.log, name=name, value=value)]}
 
         manifest = self.folder / "programs.json"
         manifest.write_text(json.dumps({"ours": fake("A", 30), "theirs": fake("B", 10), **(extra or {})}))
-        return Runner(Programs(manifest, self.folder / "peers"), self.folder, repeats=5)
+        return Runner(Programs(manifest, self.folder / "peers"), self.folder, repeats=5, quick=quick)
 
     def test_systems_take_turns(self) -> None:
         (result,) = self.runner().compare([measure()])
         self.assertEqual(self.log.read_text().split(), ["B", "A"] * 5)
         self.assertEqual(result.ratios, [3.0] * 5)
         self.assertEqual(result.verdict(), "missed by 2.00x")
+
+    def test_a_quick_run_takes_fewer_turns_of_what_says_so(self) -> None:
+        for quick, turns in ((True, 3), (False, 5)):
+            self.log.write_text("")
+            (result,) = self.runner(quick=quick).compare([measure(quick_repeats=3)])
+            self.assertEqual(self.log.read_text().split(), ["B", "A"] * turns)
+            self.assertEqual(len(result.ratios), turns)
 
     def test_cases_of_a_session_share_a_process_each_turn(self) -> None:
         text = (f"import sys; open(r'{self.log}', 'a').write('A ')\n"
