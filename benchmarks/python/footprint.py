@@ -38,8 +38,9 @@ def share_mb(process: int) -> float:
 
 
 def cpu_s(process: int) -> float:
-    words = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+    """Of all of its threads, to the nanosecond: /proc/*/stat counts in steps of 10 ms, 0.5 % of a core in two seconds."""
+    threads = Path(f"/proc/{process}/task").iterdir()
+    return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads) / 1e9
 
 
 def tree() -> list[int]:

@@ -26,18 +26,24 @@ def start() -> None:
         threading.Thread(target=_run, args=(_running,), name="trireme-gc", daemon=True).start()
 
 
+def _allocated() -> int:
+    """A number that differs once something was allocated. No tuple: one that is kept would itself count."""
+    young, middle, old = gc.get_count()
+    return young + (middle << 20) + (old << 40)
+
+
 def _run(session: int) -> None:
     pause = _INTERVAL_S
-    seen: tuple = ()
+    seen = -1
     while True:
         time.sleep(pause)
         if _state.session != session:
             return
         # Nothing was allocated since, or the program does not want collections.
-        count = gc.get_count()
-        if count == seen or not gc.isenabled():
+        if _allocated() == seen or not gc.isenabled():
             continue
         begun = time.perf_counter()
         gc.collect()
         pause = max(_INTERVAL_S, (time.perf_counter() - begun) / _SHARE)
-        seen = gc.get_count()
+        _allocated()  # a collection empties the interpreter's free lists: the first tuple after it counts
+        seen = _allocated()

@@ -54,8 +54,14 @@ def pack(value: Any) -> Packed:
     """The value as (pickle, buffers, native references). Errors: TypeError that names what cannot be pickled."""
     if value is None:
         return NONE_RESULT
-    if type(value) in PLAIN or is_plain(value):
+    kind = type(value)
+    if kind in PLAIN or is_plain(value):
         return _dumps(value, 5), (), ()
+    if kind.__module__ == "numpy" and kind.__name__ == "ndarray" and kind not in custom:
+        # Numbers only: nothing in it that the C pickler would treat otherwise.
+        if value.dtype.isbuiltin == 1 and not value.dtype.hasobject:
+            buffers: list = []
+            return _dumps(value, 5, buffer_callback=buffers.append), buffers, ()
     from trireme._pickler import pack_any
 
     return pack_any(value)
