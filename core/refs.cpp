@@ -281,6 +281,11 @@ void Refs::located(Entry& entry) {
       value.buffer = at->second;
       value.refs = entry.contained;
       entry.cell->complete(std::move(value));
+    } else {
+      entry.cell->complete_error(
+          runtime_error(context_, Errc::object_lost,
+                        fmt::format("object {}.{} is said to lie in rank {}, which does not hold it", entry.id.owner,
+                                    entry.id.index, context_.self)));
     }
   } else if (const auto* memory = context_.host->peer_memory(place.rank)) {
     Value value;
