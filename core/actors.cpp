@@ -415,6 +415,8 @@ void Actors::on_call(Rank from, Reader& in) {
   item->args.bytes.assign(args.begin(), args.end());
   item->args.refs = refs_.read(in, from);
   if (!in.done() || deps > item->args.refs.size() || item->returns > UINT16_MAX) return in.fail();
+  if (const auto* known = refs_.find(actor); known != nullptr && known->cell->kind() != detail::CellKind::actor)
+    return in.fail();
   std::vector<CellRef> wait(item->args.refs.begin(), item->args.refs.begin() + static_cast<std::ptrdiff_t>(deps));
   auto deliver = [this, raw = item.release(), wait = std::move(wait)](LocalActor* hosted) {
     detail::watch_deps(*hosted, raw, wait, [this](Cell* dep) { refs_.need(dep); });

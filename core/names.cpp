@@ -117,11 +117,11 @@ void Names::handle_get(Rank from, std::uint64_t token, const std::string& name, 
   context_.send(at->second.id.owner);
 }
 
-void Names::on_forward(Rank, Reader& in) {
+void Names::on_forward(Rank from, Reader& in) {
   const auto token = in.varint();
   const auto requester = static_cast<Rank>(in.varint());
   const auto id = in.id();
-  if (!in.done() || requester >= context_.size) return in.fail();
+  if (!in.done() || from != 0 || requester >= context_.size) return in.fail();
   handle_forward(requester, token, id);
 }
 

@@ -131,6 +131,10 @@ std::vector<CellRef> Refs::read(Reader& in, Rank from) {
     }
     auto* entry = find(id);
     const bool known = entry != nullptr;
+    if (known && (entry->cell->kind() == detail::CellKind::actor) != (kind == 1)) {
+      in.fail();
+      break;
+    }
     if (!known) {
       if (id.owner == context_.self) {
         // Our own reference came back, but we freed it: only after the death of whoever held it for the sender.
@@ -418,7 +422,7 @@ void Refs::on_value(Rank from, Reader& in) {
 void Refs::on_borrow(Rank from, Reader& in) {
   const auto id = in.id();
   const auto lender = static_cast<Rank>(in.varint());
-  if (!in.done() || lender >= context_.size) return in.fail();
+  if (!in.done() || lender >= context_.size || id.owner != context_.self) return in.fail();
   if (auto* entry = find(id); entry != nullptr) grant(*entry, from);
   if (!context_.alive(lender)) return;
   auto out = context_.begin(MessageType::loan_done);
