@@ -2,9 +2,10 @@
 
 namespace trireme::ml {
 
-MessagePtr Fabric::post_send(std::uint32_t to, Key key, const void* data, std::size_t bytes,
-                             std::function<void()> done) {
+MessagePtr Fabric::post_send(std::uint32_t to, Key key, const void* data, std::size_t bytes, std::function<void()> done,
+                             bool joined) {
   auto message = std::make_shared<Message>(to, key, const_cast<void*>(data), bytes);  // only read
+  message->joined = joined;
   message->on_done = std::move(done);
   if (places[to].node == node) {
     links->send(places[to].local, message);

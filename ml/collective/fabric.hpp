@@ -52,8 +52,9 @@ class Fabric {
   std::uint32_t member_of(std::uint32_t local_number) const { return nodes[node][local_number]; }
 
   /// Messages of the collective under way; `step` is unique among its messages to that peer.
-  MessagePtr send(std::uint32_t to, std::uint32_t step, const void* data, std::size_t bytes) {
-    return post_send(to, collective_key(operation, step), data, bytes);
+  /// `joined`: the receiver is known to take part in it already.
+  MessagePtr send(std::uint32_t to, std::uint32_t step, const void* data, std::size_t bytes, bool joined = false) {
+    return post_send(to, collective_key(operation, step), data, bytes, {}, joined);
   }
   MessagePtr receive(std::uint32_t from, std::uint32_t step, void* data, std::size_t bytes) {
     return post_receive(from, collective_key(operation, step), data, bytes);
@@ -62,7 +63,8 @@ class Fabric {
   MessagePtr receive_into(std::uint32_t from, std::uint32_t step, std::byte* room, std::size_t bytes, Combine combine) {
     return post_receive(from, collective_key(operation, step), room, bytes, {}, combine);
   }
-  MessagePtr post_send(std::uint32_t to, Key key, const void* data, std::size_t bytes, std::function<void()> done = {});
+  MessagePtr post_send(std::uint32_t to, Key key, const void* data, std::size_t bytes, std::function<void()> done = {},
+                       bool joined = false);
   MessagePtr post_receive(std::uint32_t from, Key key, void* data, std::size_t bytes, std::function<void()> done = {},
                           std::optional<Combine> combine = {});
 

@@ -41,6 +41,7 @@ struct Message {
   std::byte* const data;
   const std::size_t bytes;
   bool done = false;
+  bool joined = false;             ///< of a send: the receiver is known to take part, so it reads what comes
   std::optional<Combine> combine;  ///< of what comes whole; what comes in parts is gathered in `data` before
   std::function<void()> on_done;   ///< for user messages; runs once
 

@@ -27,6 +27,16 @@ std::vector<std::size_t> starts(std::span<const std::size_t> parts, std::size_t 
   return at;
 }
 
+/// What is large is sent to somebody only who has said that they are here: `step` is one that nothing else has.
+Task meet(Fabric& fabric, std::uint32_t sender, std::uint32_t receiver, std::uint32_t step) {
+  auto here = fabric.send(sender, step, nullptr, 0);
+  auto there = fabric.receive(receiver, step, nullptr, 0);
+  co_await fabric.until_done(there);
+  co_await fabric.until_done(here);
+}
+
+constexpr std::uint32_t kMeetings = 1U << 27U;
+
 Task doubling(Fabric& fabric, Team team, void* data, std::size_t count, DType type, ReduceOp op) {
   const std::size_t bytes = count * bytes_of(type);
   const std::uint32_t n = team.size();
@@ -53,7 +63,9 @@ Task doubling(Fabric& fabric, Team team, void* data, std::size_t count, DType ty
   for (std::uint32_t distance = 1; distance < core; distance *= 2, ++step) {
     const std::uint32_t partner = place ^ distance;
     const std::uint32_t peer = team.at(partner < extra ? 2 * partner + 1 : partner + extra);
-    auto sent = fabric.send(peer, step, data, bytes);  // first: its way is the longest
+    const bool large = bytes > kThresholds.net_doubling_bytes;
+    if (large) co_await meet(fabric, peer, peer, step + kMeetings);
+    auto sent = fabric.send(peer, step, data, bytes, large);  // first: its way is the longest
     auto got = fabric.receive(peer, step, other, bytes);
     co_await fabric.until_done(got);
     co_await fabric.until_done(sent);
@@ -102,7 +114,11 @@ class Ring {
   MessagePtr send(std::size_t item) {
     const auto bytes = piece_at(item, (team_.self + 1) % team_.size());
     return fabric_.send(team_.at(team_.self + 1), team_.base + static_cast<std::uint32_t>(item), bytes.data(),
-                        bytes.size());
+                        bytes.size(), true);
+  }
+  /// Until the right neighbour is here.
+  Task meet() {
+    return ml::meet(fabric_, team_.at(team_.self + team_.size() - 1), team_.at(team_.self + 1), team_.base + kMeetings);
   }
   std::size_t segments() const { return segments_; }
 
@@ -145,6 +161,7 @@ Task ring(Fabric& fabric, Team team, void* data, std::size_t count, DType type, 
     if (item < ring.segments()) sent.push_back(ring.send(item));
   };
   for (std::size_t item = 0; item < kAhead; ++item) post(item);
+  co_await ring.meet();
   for (std::size_t item = 0; item < kAhead; ++item) begin(item);
   for (std::size_t item = 0; item < items; ++item) {
     co_await fabric.until_done(received[item]);

@@ -5,6 +5,7 @@ PYBIND11_MODULE(_native, module) {
   module.doc() = "The compiled runtime; see _native.pyi.";
   bind_errors(module);
   bind_values(module);
+  bind_loading(module);
   bind_options(module);
   bind_core(module);
   bind_calls(module);

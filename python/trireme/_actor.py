@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from trireme import _init, _options, _serialization, _state
+from trireme import _init, _options, _state
 from trireme._functions import Arity, Exported, Meta, arity_of, export, export_spec, imported, key_of
-from trireme._native import Caller, NativeError
+from trireme._native import Caller, NativeError, _loading_ref
 from trireme._object_ref import ObjectRef
 from trireme._remote_function import _placement, code_flags, count_returns, wrap_returns
 from trireme._serialization import pack_args
@@ -278,7 +278,7 @@ class ActorID(str):
 
 
 def load_handle(index: int, meta: Meta, class_name: str) -> ActorHandle:
-    return ActorHandle(_serialization.loading_ref(index), None, meta, class_name)
+    return ActorHandle(_loading_ref(index), None, meta, class_name)
 
 
 class ActorClass:

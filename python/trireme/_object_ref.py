@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from trireme import _serialization, _state
-from trireme._native import Ref
+from trireme import _state
+from trireme._native import Ref, load_ref
 
 if TYPE_CHECKING:
     import concurrent.futures
@@ -80,10 +80,6 @@ class ObjectRef(Ref, Generic[T]):
         raise TypeError(
             f"{self!r} is a reference, not its value; call trireme.get() on it first, or give num_returns to the task"
         )
-
-
-def load_ref(index: int) -> ObjectRef:
-    return ObjectRef(_serialization.loading_ref(index))
 
 
 class ObjectRefGenerator:

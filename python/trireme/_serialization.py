@@ -11,11 +11,11 @@ and keyword names) are references that the runtime resolves; they come first amo
 from __future__ import annotations
 
 import pickle
-import threading
 from collections.abc import Callable
 from typing import Any
 
 from trireme import _collecting, _state
+from trireme._native import _set_loading
 
 PLAIN = frozenset((type(None), bool, int, float, complex, str, bytes))
 _all_plain = PLAIN.issuperset
@@ -27,15 +27,6 @@ NONE = _dumps(None, 5)
 NONE_RESULT = (NONE, (), ())
 
 Packed = tuple[bytes, Any, Any]
-
-
-class _Loading(threading.local):
-    """The references of the value that this thread is unpickling."""
-
-    refs: Any = None
-
-
-_loading = _Loading()
 
 
 def is_plain(value: Any) -> bool:
@@ -94,12 +85,11 @@ def unpack(value: Any) -> Any:
 def load_with_refs(data: Any, buffers: Any, refs: Any) -> Any:
     if refs and _state.worker is not None:
         _collecting.start()  # a worker that holds references may keep them in cycles
-    before = _loading.refs
-    _loading.refs = refs
+    before = _set_loading(refs)
     try:
         return _loads(data, buffers=buffers)
     finally:
-        _loading.refs = before
+        _set_loading(before)
 
 
 def unpack_args(task: Any, refs: Any) -> tuple[tuple, dict]:
@@ -119,17 +109,6 @@ def unpack_args(task: Any, refs: Any) -> tuple[tuple, dict]:
             else:
                 kwargs[at] = unpack(dep)
     return args, kwargs
-
-
-def loading_ref(index: int) -> Any:
-    """The native reference with that number in the value being unpickled."""
-    refs = _loading.refs
-    if refs is None:
-        raise pickle.UnpicklingError(
-            "this pickle holds a trireme reference or actor handle; it can be read only where the runtime delivers it "
-            "(arguments, results, put)"
-        )
-    return refs[index]
 
 
 #: Class to (serializer, deserializer), as given to register_serializer().

@@ -12,7 +12,7 @@ import os
 import sys
 from typing import Any
 
-from trireme import _init, _native, _options, _serialization, _state
+from trireme import _init, _native, _options, _state
 from trireme._object_ref import ObjectRef
 from trireme._serialization import pack_args
 
@@ -226,7 +226,7 @@ class CppActorHandle:
 
 def load_handle(index: int, class_name: str, methods: dict[str, tuple[str, int]]) -> CppActorHandle:
     """The handle that _trireme_reduce() packed."""
-    return CppActorHandle(_serialization.loading_ref(index), class_name, methods)
+    return CppActorHandle(_native._loading_ref(index), class_name, methods)
 
 
 class CppActorMethod:
