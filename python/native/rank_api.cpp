@@ -15,6 +15,7 @@
 #include "python/native/gathering.hpp"
 #include "python/native/objects.hpp"
 #include "python/native/pool.hpp"
+#include "python/native/rank_references.hpp"
 #include "python/native/requests.hpp"
 #include "python/native/work.hpp"
 
@@ -26,108 +27,6 @@ namespace {
 
 /// How often a blocked call looks for signals.
 constexpr Nanos kCheckEvery = 50 * kMillisecond;
-
-/// What the interpreter holds of a runtime may outlive it: an array in a global variable, say. Then its arena stays
-/// mapped until the process ends, and what goes later is not told to anybody.
-struct Holds {
-  static inline std::atomic<std::uint64_t> session{0};  ///< the number of the runtime that is there, 0: none
-  static inline std::atomic<std::int64_t> count{0};     ///< of the holds on it
-  const std::uint64_t mine = session.load(std::memory_order_relaxed);
-  Holds() { count.fetch_add(1, std::memory_order_relaxed); }
-  bool current() const { return session.load(std::memory_order_relaxed) == mine; }
-  /// False when the runtime that it belongs to is gone.
-  bool give_up() const {
-    if (session.load(std::memory_order_acquire) != mine) return false;
-    // release: pairs with stop(), which ends the arena after the last one.
-    count.fetch_sub(1, std::memory_order_release);
-    return true;
-  }
-  Holds(const Holds&) = delete;
-  Holds& operator=(const Holds&) = delete;
-};
-
-class CellReference final : public Reference {
- public:
-  /// `value`: it keeps a value in place, nobody refers to it.
-  explicit CellReference(CellRef c, bool value = false) : cell(std::move(c)), listed_(cell.get(), value) {}
-  ~CellReference() override {
-    listed_.leave();
-    if (holds.give_up())
-      cell = {};
-    else
-      cell.detach();
-  }
-  bool ready() const override { return cell->ready(); }
-  std::uint64_t key() const override { return reinterpret_cast<std::uintptr_t>(cell.get()); }
-  bool failed() const override { return cell->ready() && cell->form() == detail::CellForm::error; }
-  bool look(BytesView& packed) const override {
-    if (!holds.current() || !cell->ready() || cell->form() != detail::CellForm::encoded) return false;
-    const auto& value = cell->value();
-    if (value.lazy != detail::Value::Lazy::no || value.buffer || !value.refs.empty()) return false;
-    packed = value.bytes;
-    return true;
-  }
-  /// Arrivals hears of it, or will.
-  bool heard() { return heard_.exchange(true, std::memory_order_relaxed); }
-  CellRef cell;
-  Holds holds;
-
- private:
-  std::atomic<bool> heard_{false};
-  HeldCell listed_;
-};
-
-/// A value that was pinned for the interpreter.
-struct PinnedValue {
-  detail::Value value;
-  Holds holds;
-  PinnedValue() = default;
-  ~PinnedValue() {
-    if (holds.give_up()) return;
-    for (auto& ref : value.refs) ref.detach();
-    new detail::Buffer(std::move(value.buffer));
-  }
-  PinnedValue(const PinnedValue&) = delete;
-  PinnedValue& operator=(const PinnedValue&) = delete;
-};
-
-class StreamReference final : public Reference {
- public:
-  StreamReference(std::shared_ptr<Stream> stream, std::uint64_t index)
-      : consumer(std::make_unique<StreamConsumer>(std::move(stream), index)) {}
-  ~StreamReference() override {
-    if (!holds.give_up()) [[maybe_unused]]
-      auto* kept = consumer.release();
-  }
-  bool ready() const override { return false; }
-  std::uint64_t key() const override { return reinterpret_cast<std::uintptr_t>(consumer.get()); }
-  std::unique_ptr<StreamConsumer> consumer;
-  Holds holds;
-};
-
-RefPtr wrap(CellRef cell) { return cell ? std::make_shared<CellReference>(std::move(cell)) : nullptr; }
-
-detail::ErrorInfo invalid(std::string message) {
-  detail::ErrorInfo error;
-  error.code = Errc::invalid_argument;
-  error.message = std::move(message);
-  return error;
-}
-
-}  // namespace
-
-RefPtr reference_of(CellRef cell) { return wrap(std::move(cell)); }
-
-const CellRef& cell_of(const RefPtr& ref) {
-  const auto* held = dynamic_cast<const CellReference*>(ref.get());
-  if (held == nullptr) throw Exception(invalid("the reference is a stream's or of another process: it has no value"));
-  if (!held->holds.current())
-    throw Exception(
-        invalid("the reference is of a session that was shut down, and its object went with it: make it anew"));
-  return held->cell;
-}
-
-namespace {
 
 std::vector<CellRef> cells_of(std::span<const RefPtr> refs) {
   std::vector<CellRef> cells;
@@ -327,7 +226,7 @@ std::vector<RefPtr> RankApiImpl::wrap_call(MadeCall made) {
   std::vector<RefPtr> refs;
   refs.reserve(made.results.size() + 1);
   if (made.stream) made.stream->watch_end(made.results.front());
-  for (auto& result : made.results) refs.push_back(wrap(std::move(result)));
+  for (auto& result : made.results) refs.push_back(reference_of(std::move(result)));
   if (made.stream) refs.push_back(std::make_shared<StreamReference>(std::move(made.stream), made.stream_index));
   return refs;
 }
@@ -347,7 +246,7 @@ RefPtr RankApiImpl::create_actor(const CallSource& call, const CallerOptions& op
   need_running();
   std::vector<CellRef> refs;
   auto text = text_of(call, &options, refs);
-  return wrap(create_python_actor(std::move(text), std::move(refs), options.call));
+  return reference_of(create_python_actor(std::move(text), std::move(refs), options.call));
 }
 
 std::vector<RefPtr> RankApiImpl::call(const RefPtr& actor, const CallSource& source) {
@@ -369,17 +268,18 @@ cross::ExportedCall RankApiImpl::exported_call(const CppSource& source) {
 }
 
 RefPtr RankApiImpl::cpp_submit(const CppSource& call, const CallerOptions* options) {
-  return wrap(cross::submit_exported(exported_call(call), options != nullptr ? &options->call : nullptr).cell());
+  return reference_of(
+      cross::submit_exported(exported_call(call), options != nullptr ? &options->call : nullptr).cell());
 }
 
 RefPtr RankApiImpl::cpp_create(const CppSource& call, const CallerOptions& options, int max_concurrency) {
-  return wrap(cross::create_exported(exported_call(call), options.call, max_concurrency).cell());
+  return reference_of(cross::create_exported(exported_call(call), options.call, max_concurrency).cell());
 }
 
 RefPtr RankApiImpl::cpp_call(const RefPtr& actor, const CppSource& call) {
   const auto& target = cell_of(actor);
   if (target->kind() != detail::CellKind::actor) throw Exception(invalid("the reference is no actor's"));
-  return wrap(cross::call_exported(target, exported_call(call)).cell());
+  return reference_of(cross::call_exported(target, exported_call(call)).cell());
 }
 
 RefPtr RankApiImpl::put(const ValueSource& value, const Check&) {
@@ -388,7 +288,7 @@ RefPtr RankApiImpl::put(const ValueSource& value, const Check&) {
   stored.refs = cells_of(value.refs);
   auto cell = detail::make_plain_cell();
   cell->complete(std::move(stored));
-  return wrap(std::move(cell));
+  return reference_of(std::move(cell));
 }
 
 Got RankApiImpl::got(const CellRef& cell) {
@@ -401,7 +301,7 @@ Got RankApiImpl::got(const CellRef& cell) {
     held.blob = cell->value().view();
     held.keep = std::make_shared<CellReference>(cell, true);
     refs = &cell->value().refs;
-    for (const auto& ref : *refs) held.refs.push_back(wrap(ref));
+    for (const auto& ref : *refs) held.refs.push_back(reference_of(ref));
     return held;
   }
   auto pin = std::make_shared<PinnedValue>();
@@ -411,7 +311,7 @@ Got RankApiImpl::got(const CellRef& cell) {
     return lost.info();
   }
   held.blob = pin->value.view();
-  for (const auto& ref : pin->value.refs) held.refs.push_back(wrap(ref));
+  for (const auto& ref : pin->value.refs) held.refs.push_back(reference_of(ref));
   held.keep = std::move(pin);
   return held;
 }
@@ -507,7 +407,7 @@ RefPtr RankApiImpl::stream_next(const RefPtr& stream) {
   need_running();
   const auto* held = dynamic_cast<const StreamReference*>(stream.get());
   if (held == nullptr) throw Exception(invalid("the reference is no stream's"));
-  return wrap(held->consumer->next());
+  return reference_of(held->consumer->next());
 }
 
 void RankApiImpl::kill(const RefPtr& actor, bool no_restart) {
@@ -529,7 +429,7 @@ RefPtr RankApiImpl::find_actor(const std::string& name, const Check&) {
     });
   });
   if (failed && failed->code != Errc::not_found) throw Exception(*failed);
-  return failed ? nullptr : wrap(std::move(found));
+  return failed ? nullptr : reference_of(std::move(found));
 }
 
 void RankApiImpl::cancel(const RefPtr& ref, bool force, bool recursive) {
@@ -580,7 +480,7 @@ Bytes RankApiImpl::imported(Rank from, BytesView key, const Check& interrupted) 
     throw Exception(std::move(error));
   }
   const auto fetched = fetch_export(from, name);
-  const RefPtr one[] = {wrap(fetched.cell())};
+  const RefPtr one[] = {reference_of(fetched.cell())};
   wait(one, 1, kForever, interrupted);
   auto blob = trireme::get(fetched);
   ExportTable::instance().set(name, blob);
@@ -591,7 +491,7 @@ GroupHandle RankApiImpl::create_group(GroupStrategy strategy, const std::vector<
                                       const GroupLabels& labels, const Check&) {
   need_running();
   const PlacementGroup group(strategy, bundles, labels);
-  return {wrap(group.ready().cell()), GroupTable::instance().add(group)};
+  return {reference_of(group.ready().cell()), GroupTable::instance().add(group)};
 }
 
 std::string RankApiImpl::ranks(const Check&) {
