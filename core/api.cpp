@@ -322,10 +322,24 @@ CellRef spawn_actor(CallBase* construct, const ActorOptions& options, const char
   return ref;
 }
 
+namespace {
+
+/// A handle that came as an argument may be anything: its sender said that it is an actor's.
+void require_actor(const CellRef& cell) {
+  require_ref(cell);
+  if (cell->kind() == CellKind::actor) return;
+  ErrorInfo info;
+  info.code = Errc::type_mismatch;
+  info.message = "a handle was used as an actor's, and what it refers to is none: whoever sent it, sent something else";
+  throw Exception(info);
+}
+
+}  // namespace
+
 void call_actor(const CellRef& actor, CallBase* call, bool deps) {
-  if (!actor) {
+  if (!actor || actor->kind() != CellKind::actor) {
     call->release();
-    require_ref(actor);
+    require_actor(actor);
   }
   auto& core = current_or_release(call);
   std::vector<CellRef> refs;
@@ -338,7 +352,7 @@ void call_actor(const CellRef& actor, CallBase* call, bool deps) {
 }
 
 void kill_actor(const CellRef& actor) {
-  require_ref(actor);
+  require_actor(actor);
   auto& core = current();
   core::post(*core.context().host, [&core, actor] { core.actors().kill(static_cast<ActorCell*>(actor.get())); });
 }
@@ -359,7 +373,7 @@ CellRef find_actor(const std::string& name, const char* type) {
 }
 
 Rank actor_rank(const CellRef& actor) {
-  require_ref(actor);
+  require_actor(actor);
   wait_ready(actor.get(), kForever);
   if (actor->form() == CellForm::error) throw_error(actor->error());
   Rank rank = kNoRank;

@@ -111,6 +111,14 @@ std::vector<int> count_up(int n) {
 }  // namespace actors_test
 using namespace actors_test;
 
+TEST_CASE("a handle on something that is no actor is refused, not followed") {
+  const Actor<Log> wrong(trireme::detail::make_plain_cell());
+  const auto code_of = [](auto use) { return thrown_by<trireme::Exception>(use).code(); };
+  CHECK(code_of([&] { wrong.call<&Log::append>(1); }) == Errc::type_mismatch);
+  CHECK(code_of([&] { wrong.rank(); }) == Errc::type_mismatch);
+  CHECK(code_of([&] { wrong.kill(); }) == Errc::type_mismatch);
+}
+
 TEST_CASE("calls of one caller run in order") {
   const auto log = trireme::spawn<Log>();
   for (int i = 0; i < 5000; ++i) log.call<&Log::append>(i);
