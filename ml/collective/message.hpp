@@ -59,8 +59,21 @@ struct Message {
   }
 
  private:
+  /// UCX hands data out where they lie behind its headers, at odd addresses: these go through a block in the cache.
   void fold_in(const std::byte* from) {
-    fold2(combine->type, combine->op, combine->into, from, combine->into, bytes / bytes_of(combine->type));
+    const auto [type, op, into] = *combine;
+    auto* const to = static_cast<std::byte*>(into);
+    const std::size_t element = bytes_of(type);
+    if (reinterpret_cast<std::uintptr_t>(from) % element == 0) {
+      fold2(type, op, to, from, to, bytes / element);
+    } else {
+      alignas(64) std::byte block[4096];
+      for (std::size_t at = 0; at < bytes; at += sizeof block) {
+        const std::size_t n = std::min(sizeof block, bytes - at);
+        std::memcpy(block, from + at, n);
+        fold2(type, op, to + at, block, to + at, n / element);
+      }
+    }
     combine.reset();
   }
 };
