@@ -305,3 +305,9 @@ def test_get_of_an_object_with_ten_thousand_references(runtime):
     back = runtime.get(runtime.put(refs))
     assert back == refs
     assert runtime.get(back[-1]) == 9_999
+
+
+@pytest.mark.parametrize("function", ["_object_ref\nload_ref", "_native\n_loading_ref"])
+def test_a_pickle_with_a_reference_is_read_only_where_the_runtime_delivers_it(runtime, function):
+    with pytest.raises(pickle.UnpicklingError, match="only where the runtime delivers it"):
+        pickle.loads(b"ctrireme." + function.encode() + b"\n(I0\ntR.")

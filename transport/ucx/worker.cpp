@@ -30,9 +30,8 @@ constexpr Setting kSettings[] = {
     {"TCP_KEEPINTVL", "KEEPINTVL", "1s"},
     {"TCP_KEEPCNT", "KEEPCNT", "5"},
     // With error handling UCX moves large messages as active messages of at most this size; pieces of 64 KiB (the
-    // default) cost a third of the bandwidth. 512 KiB and what UCX and we put before it. A buffer's pages are touched
-    // as
-    // far as something arrives in it.
+    // default) cost nearly half of the bandwidth. 512 KiB and what UCX and we put before it. A buffer's pages are
+    // touched as far as something arrives in it.
     {"TCP_RX_SEG_SIZE", "RX_SEG_SIZE", "544k"},
     // connect() to a dead host would block the progress thread for minutes.
     {"TCP_CONN_NB", "CONN_NB", "y"},
