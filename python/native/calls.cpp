@@ -161,8 +161,7 @@ Ref<std::vector<std::byte>> fetch_export(Rank rank, const std::string& key) {
   return submit_with<&exported_here>(core::asking(rank), key);
 }
 
-void cancel_everywhere(Pool& /*pool*/, std::uint64_t key, bool force, bool recursive,
-                       std::function<void(bool found)> then) {
+void cancel_everywhere(std::uint64_t key, bool force, bool recursive, std::function<void(bool found)> then) {
   if (key != 0) core::cancel_everywhere<&cancel_here>(key, std::move(then), force, recursive);
 }
 
@@ -229,7 +228,7 @@ void cancel_result(Pool& pool, const CellRef& result, bool force, bool recursive
     key = at->second->key;
     for (auto* cell : at->second->results) cells.push_back(CellRef::share(cell));
   }
-  cancel_everywhere(pool, key, force, recursive, [cells = std::move(cells)](bool found) {
+  cancel_everywhere(key, force, recursive, [cells = std::move(cells)](bool found) {
     if (found) return;  // where it is, it ends
     core::cancel_cells(core::current().context(), cells);
   });

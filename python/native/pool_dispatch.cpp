@@ -463,7 +463,7 @@ bool Pool::cancel(std::uint64_t key, bool force, bool recursive) {
     unlock_and_run(lock);
   }
   for (const auto& result : results) cancel_result(*this, result, force, recursive);
-  for (const auto& child : children) cancel_everywhere(*this, child.key, force, recursive);
+  for (const auto& child : children) cancel_everywhere(child.key, force, recursive);
   return found;
 }
 

@@ -102,8 +102,7 @@ MadeCall prepare_call(CallText text, std::vector<detail::CellRef> refs, std::int
                       detail::CallBase*& call);
 void submit_prepared(Pool& pool, detail::TaskBase* task, const CallOptions& options);
 /// Cancels what the key names in every rank; answers once all have said whether it was with them. Any thread.
-void cancel_everywhere(Pool& pool, std::uint64_t key, bool force, bool recursive,
-                       std::function<void(bool found)> then = {});
+void cancel_everywhere(std::uint64_t key, bool force, bool recursive, std::function<void(bool found)> then = {});
 /// Cancels the call that makes this cell, if it is known here and has not ended. Where it waits for its arguments, it
 /// has failed when this returns or soon after. Any thread.
 void cancel_result(Pool& pool, const detail::CellRef& result, bool force, bool recursive);
