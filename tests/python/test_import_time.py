@@ -19,6 +19,16 @@ def test_no_heavy_library_is_imported():
 
 
 def test_importing_takes_less_than_50_ms_of_processor_time_beyond_numpy():
-    code = "import time, numpy; start = time.process_time(); import trireme; print(time.process_time() - start)"
-    # The best of some: other processes on the machine make single ones slow.
-    assert min(float(run(code)) for _ in range(7)) < 0.05
+    code = """
+import time
+begin = time.process_time()
+import numpy
+middle = time.process_time()
+import trireme
+print(middle - begin, time.process_time() - middle)
+"""
+    times = [[float(part) for part in run(code).split()] for _ in range(7)]
+    # The best of some: other processes on the machine make single ones slow. A machine on which NumPy takes more than
+    # 70 ms is slower, or busier, than the one that the 50 ms are meant for, and gets as much more.
+    numpy, ours = (min(column) for column in zip(*times))
+    assert ours < 0.05 * max(1.0, numpy / 0.07), (numpy, ours)
