@@ -81,6 +81,7 @@ thread_local RunningHolder running;
 }  // namespace
 
 RunningHolder running_holder() { return running; }
+RunningHolder set_running_holder(RunningHolder holder) { return std::exchange(running, holder); }
 
 LentCpu::LentCpu(Host& host) : host_(host) {
   const auto mine = std::exchange(running, {});

@@ -34,6 +34,8 @@ struct RunningHolder {
   scheduler::HolderId holder = 0;
 };
 RunningHolder running_holder();
+/// For a host that moves tasks between threads by itself (the simulation); returns the one before.
+RunningHolder set_running_holder(RunningHolder holder);
 
 /// A task of another rank (or one of ours that came back) in this rank's queues, still encoded: it is decoded by the
 /// thread that runs it, and goes on as it is when it is stolen again.

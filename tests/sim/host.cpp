@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/current.hpp"
+#include "core/foreign_task.hpp"
 
 namespace trireme::sim {
 
@@ -303,11 +304,14 @@ void SimHost::compute(Nanos time) {
   auto* strand = Strand::running();
   TRIREME_CHECK(strand != nullptr && depth_ == 0, "user code computes on a strand");
   strand->computing = true;
+  // Others run meanwhile.
+  const auto holder = core::set_running_holder({});
   network_.schedule(self_, network_.now() + time, [keep = strand->shared_from_this()] {
     keep->computing = false;
     keep->resume();
   });
   strand->stop();
+  core::set_running_holder(holder);
 }
 
 bool SimHost::has_stack() const { return running_strand == nullptr || running_strand->stack_left() >= kStackBytes / 2; }
@@ -317,6 +321,8 @@ bool SimHost::wait(scheduler::WaitPoint& point, Nanos deadline) {
   TRIREME_CHECK(depth_ == 0, "a wait under the token");
   // Who waits takes the token if it is free.
   if (!point.signalled() && !commands_.empty()) step(nullptr);
+  if (point.signalled()) return true;
+  const core::LentCpu lent(*this);
   if (point.signalled()) return true;
   auto* strand = Strand::running();
   TRIREME_CHECK(strand != nullptr, "a wait outside of a strand");

@@ -1,6 +1,8 @@
 // Runs a fuzz target without a fuzzer: the corpus, then inputs mutated from it with a fixed seed.
 //   fuzz_x <corpus folder> <mutated inputs> [seed]
-// A crash leaves the number of the input in the last line of standard error; the same seed reproduces it.
+// A crash leaves the number of the input in the last line of standard error; the same seed reproduces it. With
+// FUZZ_SAVE set to a path, each mutated input is written there before it runs: after a crash it holds the culprit, for
+// the corpus.
 
 #include <unistd.h>
 
@@ -81,12 +83,17 @@ int main(int argc, char** argv) {
   for (const Input& input : corpus) LLVMFuzzerTestOneInput(input.data(), input.size());
   const auto count = std::strtoull(argv[2], nullptr, 10);
   const std::uint64_t seed = argc > 3 ? std::strtoull(argv[3], nullptr, 10) : 1;
+  const char* save = std::getenv("FUZZ_SAVE");
   // Each input is drawn from its own seed, so that one can be run alone: count 1, that seed.
   for (std::uint64_t i = 0; i < count; ++i) {
     trireme::Rng rng(seed + i);
     Input input = corpus[rng.below(corpus.size())];
     mutate(input, corpus, rng);
     running = seed + i;
+    if (save != nullptr) {
+      std::ofstream file(save, std::ios::binary | std::ios::trunc);
+      file.write(reinterpret_cast<const char*>(input.data()), static_cast<std::streamsize>(input.size()));
+    }
     LLVMFuzzerTestOneInput(input.data(), input.size());
   }
   std::printf("%zu inputs of the corpus, %llu mutated from seed %llu\n", corpus.size(),
