@@ -381,6 +381,7 @@ void Actors::send_or_deliver(ActorCell* actor, LocalActor* local, detail::CallBa
       hosted->deliver(call);
     };
     if (const auto at = hosted_.find(entry.id); at != hosted_.end()) return deliver(at->second);
+    if (auto gone = never_comes(entry.id)) return fail_with(std::move(*gone));
     early_[entry.id].push_back(std::move(deliver));
     return;
   }
@@ -414,11 +415,13 @@ void Actors::on_call(Rank from, Reader& in) {
   const auto args = in.blob();
   item->args.bytes.assign(args.begin(), args.end());
   item->args.refs = refs_.read(in, from);
-  if (!in.done() || deps > item->args.refs.size() || item->returns > UINT16_MAX) return in.fail();
+  if (!in.done() || actor.owner >= context_.size || deps > item->args.refs.size() || item->returns > UINT16_MAX)
+    return in.fail();
   if (const auto* known = refs_.find(actor); known != nullptr && known->cell->kind() != detail::CellKind::actor)
     return in.fail();
   std::vector<CellRef> wait(item->args.refs.begin(), item->args.refs.begin() + static_cast<std::ptrdiff_t>(deps));
-  auto deliver = [this, raw = item.release(), wait = std::move(wait)](LocalActor* hosted) {
+  auto* const raw = item.release();
+  auto deliver = [this, raw, wait = std::move(wait)](LocalActor* hosted) {
     detail::watch_deps(*hosted, raw, wait, [this](Cell* dep) { refs_.need(dep); });
     hosted->deliver(raw);
   };
@@ -428,7 +431,17 @@ void Actors::on_call(Rank from, Reader& in) {
     if (auto* local = static_cast<ActorCell*>(entry->cell)->local.load(std::memory_order_acquire))
       return deliver(local);
   }
+  if (const auto gone = never_comes(actor)) return raw->mail_ops->fail(raw, *gone);
   early_[actor].push_back(std::move(deliver));
+}
+
+/// Why an actor that is not here will not be created here either.
+std::optional<detail::ErrorInfo> Actors::never_comes(ObjectId actor) const {
+  if (!context_.alive(actor.owner))
+    return runtime_error(context_, Errc::actor_died, fmt::format("rank {}, which owned the actor, died", actor.owner));
+  if (actor.owner == context_.self)
+    return runtime_error(context_, Errc::actor_died, "the actor has ended: no handle on it was left");
+  return std::nullopt;
 }
 
 void Actors::on_end(Rank from, Reader& in) {

@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <functional>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -84,7 +85,7 @@ class Actors {
                         detail::MailItem* construct, std::vector<CellRef> deps,
                         std::function<void(std::string)> refused);
   void fail(ActorCell* cell, detail::CallBase* construct, detail::ErrorInfo error);
-  void deliver_foreign(LocalActor* actor, Rank from, Reader& in);
+  std::optional<detail::ErrorInfo> never_comes(ObjectId actor) const;
 
   Context& context_;
   Refs& refs_;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "base/ids.hpp"
 #include "base/wire.hpp"
@@ -22,7 +23,6 @@ enum class MessageType : std::uint8_t {
   transfer = 11,     ///< objstore's own messages
   actor_create = 12,
   actor_call = 13,
-  call_done = 14,
   actor_end = 15,  ///< owner to host: no handle is left
   actor_kill = 16,
   name_set = 17,
@@ -38,7 +38,17 @@ enum class MessageType : std::uint8_t {
   shutdown_done = 27,
   group_lookup = 28,  ///< to a group's creator: where are its bundles
   group_info = 29,
+  end,  ///< none: one more than the last
 };
+/// Was a type once.
+inline constexpr auto kUnusedMessageType = static_cast<MessageType>(14);
+
+inline std::vector<MessageType> message_types() {
+  std::vector<MessageType> all;
+  for (int type = 1; type < static_cast<int>(MessageType::end); ++type)
+    if (const auto known = static_cast<MessageType>(type); known != kUnusedMessageType) all.push_back(known);
+  return all;
+}
 
 /// Where a large object lies: readable one-sidedly at `offset` of that rank's arena while the generation holds.
 struct Location {

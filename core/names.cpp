@@ -6,7 +6,7 @@ namespace trireme::core {
 
 void Names::resolve(std::uint64_t token, CellRef actor, const detail::ErrorInfo* error) {
   auto node = waiting_.extract(token);
-  if (!node.empty()) node.mapped()(std::move(actor), error);
+  if (!node.empty()) node.mapped().done(std::move(actor), error);
 }
 
 void Names::reply(Rank to, std::uint64_t token, Cell* actor, const detail::ErrorInfo* error) {
@@ -37,7 +37,7 @@ void Names::on_reply(Rank from, Reader& in) {
 
 void Names::set(const std::string& name, const std::string& type, Cell* actor, Done done) {
   const auto id = refs_.export_cell(actor).id;
-  const auto token = expect(std::move(done));
+  const auto token = expect({std::move(done), {}, {}});
   if (context_.self == 0) return handle_set(0, token, name, {id, type});
   auto out = context_.begin(MessageType::name_set);
   out.varint(token);
@@ -68,7 +68,10 @@ void Names::handle_set(Rank from, std::uint64_t token, std::string name, Named n
 }
 
 void Names::get(const std::string& name, const std::string& type, Done done) {
-  const auto token = expect(std::move(done));
+  ask(expect({std::move(done), name, type}), name, type);
+}
+
+void Names::ask(std::uint64_t token, const std::string& name, const std::string& type) {
   if (context_.self == 0) return handle_get(0, token, name, type);
   auto out = context_.begin(MessageType::name_get);
   out.varint(token);
@@ -154,6 +157,16 @@ void Names::on_del(Rank from, Reader& in) {
 
 void Names::on_rank_dead(Rank dead) {
   std::erase_if(names_, [&](const auto& item) { return item.second.id.owner == dead; });
+  // Rank 0 may have passed a question on to the dead one. Of two answers the first counts.
+  std::vector<std::uint64_t> asked;
+  for (const auto& [token, waiting] : waiting_)
+    if (!waiting.name.empty()) asked.push_back(token);
+  for (const auto token : asked) {
+    const auto at = waiting_.find(token);
+    if (at == waiting_.end()) continue;
+    const auto [name, type] = std::pair(at->second.name, at->second.type);
+    ask(token, name, type);
+  }
 }
 
 }  // namespace trireme::core

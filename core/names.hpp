@@ -3,7 +3,6 @@
 #include <functional>
 #include <map>
 #include <string>
-#include <unordered_map>
 
 #include "core/refs.hpp"
 
@@ -35,10 +34,16 @@ class Names {
   };
   void reply(Rank to, std::uint64_t token, Cell* actor, const detail::ErrorInfo* error);
   void resolve(std::uint64_t token, CellRef actor, const detail::ErrorInfo* error);
-  std::uint64_t expect(Done done) {
-    waiting_[++next_token_] = std::move(done);
+  /// An answer that is awaited; `type` and `name` of a look-up, empty of anything else.
+  struct Waiting {
+    Done done;
+    std::string name, type;
+  };
+  std::uint64_t expect(Waiting waiting) {
+    waiting_.emplace(++next_token_, std::move(waiting));
     return next_token_;
   }
+  void ask(std::uint64_t token, const std::string& name, const std::string& type);
   void handle_set(Rank from, std::uint64_t token, std::string name, Named named);
   void handle_get(Rank from, std::uint64_t token, const std::string& name, const std::string& type);
   void handle_forward(Rank requester, std::uint64_t token, ObjectId id);
@@ -46,7 +51,7 @@ class Names {
   Context& context_;
   Refs& refs_;
   std::map<std::string, Named> names_;  // rank 0
-  std::unordered_map<std::uint64_t, Done> waiting_;
+  std::map<std::uint64_t, Waiting> waiting_;
   std::uint64_t next_token_ = 0;
 };
 

@@ -6,12 +6,14 @@
 
 namespace trireme::sim {
 
-Driver::Driver(World& world, std::uint64_t seed, bool errands, std::vector<std::string>& log)
+Driver::Driver(World& world, std::uint64_t seed, bool errands, bool visits, std::vector<std::string>& log)
     : world_(world),
       rng_(seed ^ 0x647269766572ULL),
       log_(log),
       with_errands_(errands),
-      errand_rng_(seed ^ 0x657272616e64ULL) {}
+      errand_rng_(seed ^ 0x657272616e64ULL),
+      with_visits_(visits),
+      visit_rng_(seed ^ 0x7669736974ULL) {}
 
 Order Driver::order(std::uint64_t value, std::uint32_t depth) { return new_order(value, depth); }
 
@@ -33,6 +35,7 @@ void Driver::run() {
     act();
     if (with_errands_)
       for (auto n = errand_rng_.below(3); n > 0; --n) errand();
+    if (with_visits_ && visit_rng_.chance(0.5)) visit();
   }
   // Half of the handles go before the results are looked at, so that actors end with calls under way.
   note("end");
@@ -415,7 +418,7 @@ void Driver::check(const Held& held) {
                              held.outcome.failed ? "error" : "value", held.outcome.value));
 }
 
-Verdict run_seed(std::uint64_t seed, Deaths deaths, Errands errands) {
+Verdict run_seed(std::uint64_t seed, Deaths deaths, Errands errands, Visits visits) {
   Verdict verdict;
   World world(WorldOptions::of_seed(seed), seed);
   Ledger book(world);
@@ -444,7 +447,7 @@ Verdict run_seed(std::uint64_t seed, Deaths deaths, Errands errands) {
   world.network.schedule(0, static_cast<Nanos>(rng.below(10'000)), [&] {
     host->run_program([&] {
       Driver driver(world, seed, errands == Errands::by_seed && Rng(seed ^ 0x63616e63656cULL).chance(0.5),
-                    verdict.shape);
+                    visits == Visits::by_seed && Rng(seed ^ 0x766973697473ULL).chance(0.5), verdict.shape);
       driver.run();
       verdict.cancels = driver.cancels();
     });
@@ -474,6 +477,7 @@ Verdict run_seed(std::uint64_t seed, Deaths deaths, Errands errands) {
   verdict.calls = book.calls;
   verdict.deaths = world.deaths;
   verdict.traffic = world.traffic();
+  verdict.messages = world.messages;
   return verdict;
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <string>
 #include <vector>
 
@@ -18,8 +19,9 @@ struct Cancels {
 /// Lifetime: made and destroyed by the strand of rank 0.
 class Driver {
  public:
-  /// `errands`: among the other actions, errands are submitted, cancelled, looked at.
-  Driver(World& world, std::uint64_t seed, bool errands, std::vector<std::string>& log);
+  /// `errands`: among the other actions, errands are submitted, cancelled, looked at. `visits`: other ranks name and
+  /// look up actors, use placement groups, and have tasks that wait while they hold CPUs.
+  Driver(World& world, std::uint64_t seed, bool errands, bool visits, std::vector<std::string>& log);
   void run();
   const Cancels& cancels() const { return cancels_; }
 
@@ -71,6 +73,15 @@ class Driver {
   void cancel_one();
   void end_desk();
   void check_errand(const Held& held);
+  // driver_visits.cpp; likewise.
+  void visit();
+  void open_elsewhere();
+  void find_elsewhere();
+  void end_elsewhere();
+  void group_elsewhere();
+  void hold_and_wait();
+  TaskOptions somewhere();
+
   void add_errand(Ref<Blob> ref, const Errand& errand, const std::vector<const Held*>& deps, std::string what);
   Errand new_errand();
   std::vector<const Held*> pick_deps();
@@ -89,6 +100,8 @@ class Driver {
   std::set<std::uint64_t> killed_;
   const bool with_errands_;
   Rng errand_rng_;
+  const bool with_visits_;
+  Rng visit_rng_;
   std::vector<Held> errands_;
   std::vector<Seat> desks_;
   std::set<std::uint64_t> cancelled_;
@@ -102,6 +115,7 @@ struct Verdict {
   std::vector<std::string> failures;
   std::string world;
   std::string traffic;  ///< messages by type
+  std::array<std::uint64_t, 32> messages{};
   std::vector<std::string> shape;
   std::uint64_t events = 0, frames = 0, runs = 0, calls = 0;
   std::uint32_t deaths = 0;
@@ -110,6 +124,8 @@ struct Verdict {
 enum class Deaths : std::uint8_t { by_seed, none };
 /// Errands, and with them cancelling: in half of the seeds.
 enum class Errands : std::uint8_t { by_seed, none };
-Verdict run_seed(std::uint64_t seed, Deaths deaths, Errands errands);
+/// Other ranks' part in the program: in half of the seeds.
+enum class Visits : std::uint8_t { by_seed, none };
+Verdict run_seed(std::uint64_t seed, Deaths deaths, Errands errands, Visits visits);
 
 }  // namespace trireme::sim
