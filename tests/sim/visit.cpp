@@ -55,6 +55,14 @@ Ref<Blob> leaf_in_group(Order order, Booth booth) {
   return submit_with<&leaf>(options, new_order(order.value, 0, 0));
 }
 
+Ref<Blob> sum_elsewhere(Order order, Ref<Blob> what, std::uint32_t rank) {
+  ledger->ran(order.ticket);
+  TaskOptions options;
+  options.placement = Placement::on(rank, true);
+  options.max_retries = 0;
+  return submit_with<&sum>(options, new_order(order.value, 0, 0), std::vector{std::move(what)});
+}
+
 Ref<Blob> account_in_group(Order order, Booth booth, std::uint64_t key) {
   ledger->ran(order.ticket);
   ActorOptions options;

@@ -21,6 +21,8 @@ Actor<Account> open_named(Order order, std::uint64_t key, std::string name);
 Actor<Account> find_named(Order order, std::string name);
 void end_account(Order order, Actor<Account> account);
 Ref<Blob> leaf_in_group(Order order, Booth booth);
+/// What other ranks own, lent on to `rank`.
+Ref<Blob> sum_elsewhere(Order order, Ref<Blob> what, std::uint32_t rank);
 /// An actor in a bundle, and a call of it.
 Ref<Blob> account_in_group(Order order, Booth booth, std::uint64_t key);
 
