@@ -20,8 +20,10 @@ namespace trireme {
 
 namespace {
 
-constexpr std::size_t kStep = 64;
-constexpr std::size_t kClasses = 8;  // up to 512 bytes
+/// Sizes that the C library's blocks have, so that little is left over: its own 8 bytes beside multiples of 16.
+constexpr std::size_t kSmallest = 24;
+constexpr std::size_t kStep = 16;
+constexpr std::size_t kClasses = 31;  // up to 504 bytes
 /// What changes hands at once, and half of what a thread keeps.
 constexpr std::uint32_t kBatch = 64;
 /// Batches that wait for a taker, per class.
@@ -35,7 +37,7 @@ struct List {
   std::uint32_t count = 0;
 };
 
-std::size_t class_of(std::size_t bytes) { return (bytes - 1) / kStep; }
+std::size_t class_of(std::size_t bytes) { return bytes <= kSmallest ? 0 : (bytes - kSmallest + kStep - 1) / kStep; }
 
 void free_all(Free* first) {
   while (first != nullptr) ::operator delete(std::exchange(first, first->next));
@@ -122,7 +124,7 @@ void* take_block(std::size_t bytes) {
       return block;
     }
   }
-  return ::operator new((which + 1) * kStep);
+  return ::operator new(kSmallest + which * kStep);
 }
 
 void give_block(void* block, std::size_t bytes) noexcept {

@@ -67,7 +67,8 @@ struct RankCore::WaitingTask {
     auto* const ready = task;
     auto* const by = core;
     give_block(this, bytes);
-    by->submit(ready, false);
+    const auto take = ready->invocation->take;
+    if (take == nullptr || !take(ready)) by->submit(ready, false);
   }
 };
 
@@ -114,7 +115,12 @@ bool RankCore::wait_for_arguments(detail::TaskBase* task) {
     auto* const argument = waiting->argument(next++);
     argument->of = waiting;
     argument->fire = [](detail::Waiter* w) { static_cast<WaitingTask::Argument*>(w)->of->arrive(1); };
-    if (!cell->add_waiter(argument)) ++arrived;
+    if (!cell->add_waiter(argument)) {
+      ++arrived;
+    } else if (cell->exported()) {
+      // Since the look above; see Refs::make_entry().
+      post(*context_.host, [this, keep = CellRef::share(cell)] { refs_.need(keep.get()); });
+    }
   }
   waiting->arrive(arrived);
   return true;

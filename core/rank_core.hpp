@@ -88,7 +88,8 @@ class RankCore final : public scheduler::Pollable, public transport::MessageHand
   /// Any thread: something was queued that other ranks could steal (Host::queued() grew).
   void work_queued();
   struct WaitingTask;
-  /// False when all arguments are there.
+  /// False when all arguments are there; else the task goes its way, by InvocationOps::take or a queue, once they are.
+  /// Any thread.
   bool wait_for_arguments(detail::TaskBase* task);
   /// The waiter for shut_down() gave up.
   void forget_shutdown() { shutdown_done_ = nullptr; }

@@ -83,6 +83,8 @@ from trireme._cli import main
 sys.exit(main())
 TEXT
   chmod +x .venv/bin/trireme
+  # As an installed package is; else every process that starts compiles it again where writing it down is switched off.
+  .venv/bin/python3 -m compileall -q python/trireme
 }
 
 install_missing

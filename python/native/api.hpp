@@ -11,6 +11,7 @@
 
 #include "base/clock.hpp"
 #include "base/wire.hpp"
+#include "python/native/call_kind.hpp"
 #include "python/native/wire.hpp"
 #include "trireme/error.hpp"
 #include "trireme/group.hpp"
@@ -29,6 +30,8 @@ class Reference {
   virtual std::uint64_t key() const = 0;
   /// It is ready and holds an error, as far as this process knows.
   virtual bool failed() const { return false; }
+  /// True: its id, when this process knows it already; else Api::identify().
+  virtual bool identified(ObjectId&) const { return false; }
   /// True: the packed value (empty: None), when it is there, short and holds no references. Valid with the reference.
   virtual bool look(BytesView&) const { return false; }
 };
@@ -66,6 +69,9 @@ struct CallerOptions {
   std::int32_t max_task_retries = 0;
   std::string env_key, env;
 };
+
+/// Of its options only what the call's kind is made of, not what CallOptions has.
+CallKindView kind_of(const CallSource& call, const CallerOptions* options);
 
 /// A call of what a C++ library exports (python/cross).
 struct CppSource {

@@ -1,4 +1,8 @@
-// The references of the value that a thread is unpickling: what load_ref(index) in its pickle finds.
+// The references of the value that a thread is unpickling: what load_ref(index) in its pickle finds. A list that holds
+// nothing else is read here, without the pickle module.
+#include <cstring>
+#include <optional>
+
 #include "python/native/bind.hpp"
 
 namespace trireme::python::bind {
@@ -41,7 +45,131 @@ PyObject* load_ref(PyObject* self, PyObject* index) {
   }
 }
 
+/// Name and module of load_ref() in pickles.
+constexpr std::string_view kModule = "trireme._object_ref", kName = "load_ref";
+
+/// What Python's pickler makes of a list of references that all differ: their numbers. Format: Lib/pickletools.py of
+/// CPython.
+class ListOfReferences {
+ public:
+  explicit ListOfReferences(BytesView pickle)
+      : at_(reinterpret_cast<const unsigned char*>(pickle.data())), end_(at_ + pickle.size()) {}
+
+  /// Calls `found` with each number in order; false when the pickle holds anything else, or `found` gave false.
+  template <class F>
+  bool read(F found) {
+    if (op() != kProto || (op() | 1) != 5 || op() != kList0) return false;
+    memoize();
+    for (;;) {
+      switch (const int code = op()) {
+        case kStop:
+          return at_ == end_;
+        case kMark:
+          for (int inner = op(); inner != kAppends; inner = op()) {
+            if (!item(inner, found)) return false;
+          }
+          break;
+        default:
+          if (!item(code, found) || op() != kAppend) return false;
+      }
+    }
+  }
+
+ private:
+  enum : int {
+    kProto = 0x80,
+    kStop = '.',
+    kMark = '(',
+    kInt1 = 'K',
+    kInt2 = 'M',
+    kInt4 = 'J',
+    kText1 = 0x8c,
+    kTuple1 = 0x85,
+    kList0 = ']',
+    kAppend = 'a',
+    kAppends = 'e',
+    kGlobal = 0x93,
+    kGet1 = 'h',
+    kReduce = 'R',
+    kMemoize = 0x94,
+    kFrame = 0x95,
+    kNothing = -1,
+  };
+  bool has(std::size_t bytes) const { return static_cast<std::size_t>(end_ - at_) >= bytes; }
+  int op() {
+    while (has(9) && *at_ == kFrame) at_ += 9;
+    return last_ = at_ == end_ ? int{kNothing} : *at_++;
+  }
+  void memoize() {
+    if (op() == kMemoize)
+      ++memoized_;
+    else if (last_ != kNothing)
+      --at_;
+  }
+  bool text(std::string_view wanted) {
+    if (!has(1 + wanted.size()) || *at_ != wanted.size() || std::memcmp(at_ + 1, wanted.data(), wanted.size()) != 0)
+      return false;
+    at_ += 1 + wanted.size();
+    memoize();
+    return true;
+  }
+  /// load_ref itself, or what an earlier item remembered.
+  bool function(int code) {
+    if (code == kGet1 && global_) return has(1) && *at_++ == *global_;
+    if (code != kText1 || global_ || !text(kModule) || op() != kText1 || !text(kName) || op() != kGlobal ||
+        op() != kMemoize)
+      return false;
+    global_ = memoized_++;
+    return true;
+  }
+  template <class F>
+  bool item(int code, F& found) {
+    if (!function(code)) return false;
+    const int kind = op();
+    const std::size_t bytes = kind == kInt1 ? 1 : kind == kInt2 ? 2 : kind == kInt4 ? 4 : 0;
+    if (bytes == 0 || !has(bytes)) return false;
+    std::size_t number = 0;
+    for (std::size_t i = 0; i < bytes; ++i) number |= std::size_t{*at_++} << (8 * i);
+    if (op() != kTuple1) return false;
+    memoize();
+    if (op() != kReduce) return false;
+    memoize();
+    return found(number);
+  }
+
+  const unsigned char* at_;
+  const unsigned char* end_;
+  int last_ = kNothing;
+  unsigned memoized_ = 0;
+  std::optional<unsigned> global_;  ///< where load_ref is in the memo
+};
+
+PyObject* load_references(PyObject*, PyObject* const* args, Py_ssize_t count) {
+  if (count != 2 || !PyList_CheckExact(args[1])) Py_RETURN_NONE;
+  try {
+    const Contents pickle(args[0]);
+    const auto size = static_cast<std::size_t>(PyList_GET_SIZE(args[1]));
+    const auto list = py::reinterpret_steal<py::object>(PyList_New(static_cast<Py_ssize_t>(size)));
+    if (!list) return nullptr;
+    std::size_t made = 0;
+    const bool all = ListOfReferences(pickle.view()).read([&](std::size_t number) {
+      if (number >= size || made == size) return false;
+      auto* ref = PyList_GET_ITEM(args[1], static_cast<Py_ssize_t>(number));
+      if (!is_object_ref(ref)) return false;
+      PyList_SET_ITEM(list.ptr(), static_cast<Py_ssize_t>(made++), Py_NewRef(ref));
+      return true;
+    });
+    if (!all || made != size) Py_RETURN_NONE;
+    return Py_NewRef(list.ptr());
+  } catch (...) {
+    raise_current();
+    return nullptr;
+  }
+}
+
 PyMethodDef of_module[] = {
+    {"load_references", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(&load_references)), METH_FASTCALL,
+     "The value of a pickle that is a list of the given references and nothing else; None for any other."},
     {"_set_loading", &set_loading, METH_O,
      "The references (or None) of what this thread unpickles from now on. Gives those of before."},
     {"_loading_ref", &loading_ref, METH_O, "The reference with that number in the value being unpickled."},

@@ -41,12 +41,12 @@ struct Object {
 
 struct RefState {
   RefPtr ref;
-  ObjectId id;             ///< asked for once
   std::uint64_t mark = 0;  ///< see mark_of()
 };
 struct ValueState {
   HeldValue held;
   PackedLayout layout;
+  py::object refs;  ///< of `held`, as a list once somebody has asked for them
 };
 /// Memory that a memoryview shows and keeps.
 struct BlockState {
@@ -78,16 +78,12 @@ PyObject* guarded(F body) noexcept {
 }
 
 ObjectId identified(PyObject* self) {
-  auto& state = RefObject::of(self);
-  if (state.id) return state.id;
-  const auto ref = state.ref;
-  const auto api = the_api();
+  const auto ref = RefObject::of(self).ref;
   ObjectId id;
-  {
-    const Unlocked unlocked;
-    id = api->identify(ref, signals());
-  }
-  return state.id = id;
+  if (ref->identified(id)) return id;
+  const auto api = the_api();
+  const Unlocked unlocked;
+  return api->identify(ref, signals());
 }
 
 // --- Ref
@@ -99,7 +95,7 @@ PyObject* ref_new(PyTypeObject* type, PyObject* args, PyObject* named) {
     return nullptr;
   }
   if (PyArg_UnpackTuple(args, type->tp_name, 1, 1, &other) == 0) return nullptr;
-  return guarded([&] { return RefObject::make(type, {reference(other), RefObject::of(other).id}); });
+  return guarded([&] { return RefObject::make(type, {reference(other)}); });
 }
 PyObject* ref_itself(PyObject* self, void*) { return Py_NewRef(self); }
 
@@ -154,13 +150,13 @@ PyObject* view_of(BytesView bytes, const std::shared_ptr<const void>& keep) {
 }
 PyObject* value_data(PyObject* self, void*) {
   return guarded([self] {
-    const auto& [held, layout] = ValueObject::of(self);
-    return view_of(held.blob.subspan(layout.data, layout.data_size), held.keep);
+    const auto& value = ValueObject::of(self);
+    return view_of(value.held.blob.subspan(value.layout.data, value.layout.data_size), value.held.keep);
   });
 }
 PyObject* value_buffers(PyObject* self, void*) {
   return guarded([self] {
-    const auto& [held, layout] = ValueObject::of(self);
+    const auto& [held, layout, refs] = ValueObject::of(self);
     py::list list(layout.buffers.size());
     for (std::size_t i = 0; i < layout.buffers.size(); ++i) {
       const auto [at, size] = layout.buffers[i];
@@ -170,13 +166,26 @@ PyObject* value_buffers(PyObject* self, void*) {
   });
 }
 PyObject* value_refs(PyObject* self, void*) {
-  return guarded([self] { return to_python(ValueObject::of(self).held.refs).release().ptr(); });
+  return guarded([self] {
+    auto& value = ValueObject::of(self);
+    if (!value.refs) {
+      auto& held = value.held.refs;
+      py::list list(held.size());
+      for (std::size_t i = 0; i < held.size(); ++i)
+        PyList_SET_ITEM(list.ptr(), static_cast<Py_ssize_t>(i),
+                        held[i] != nullptr ? make_object_ref(std::move(held[i])) : Py_NewRef(Py_None));
+      held.clear();
+      value.refs = std::move(list);
+    }
+    return Py_NewRef(value.refs.ptr());
+  });
 }
-PyGetSetDef value_attributes[] = {{"data", value_data, nullptr, "What was pickled: a read-only memoryview.", nullptr},
-                                  {"buffers", value_buffers, nullptr,
-                                   "Read-only views of the out-of-band buffers, each keeping them in place.", nullptr},
-                                  {"refs", value_refs, nullptr, "The references in it.", nullptr},
-                                  {nullptr, nullptr, nullptr, nullptr, nullptr}};
+PyGetSetDef value_attributes[] = {
+    {"data", value_data, nullptr, "What was pickled: a read-only memoryview.", nullptr},
+    {"buffers", value_buffers, nullptr, "Read-only views of the out-of-band buffers, each keeping them in place.",
+     nullptr},
+    {"refs", value_refs, nullptr, "The references in it as a list of ObjectRef, always the same.", nullptr},
+    {nullptr, nullptr, nullptr, nullptr, nullptr}};
 
 int block_get(PyObject* self, Py_buffer* view, int flags) {
   const auto& bytes = BlockObject::of(self).bytes;
@@ -219,7 +228,7 @@ std::string id_text(ObjectId id) { return fmt::format("{:08x}{:016x}", id.owner,
 
 py::object to_python(RefPtr ref) {
   if (ref == nullptr) return py::none();
-  return py::reinterpret_steal<py::object>(RefObject::make(ref_type, {std::move(ref), {}}));
+  return py::reinterpret_steal<py::object>(RefObject::make(ref_type, {std::move(ref)}));
 }
 
 py::list to_python(std::vector<RefPtr> refs) {
@@ -238,7 +247,7 @@ py::object to_python(HeldValue value) {
     info.message = "the value was not made by Python: get it as what it is";
     throw Exception(std::move(info));
   }
-  return py::reinterpret_steal<py::object>(ValueObject::make(value_type, {std::move(value), std::move(*layout)}));
+  return py::reinterpret_steal<py::object>(ValueObject::make(value_type, {std::move(value), std::move(*layout), {}}));
 }
 
 py::object to_python(Got got) {
@@ -259,11 +268,23 @@ bool is_reference(PyObject* object) {
 bool is_object_ref(PyObject* object) { return Py_TYPE(object) == object_ref_type; }
 std::uint64_t& mark_of(PyObject* ref) { return RefObject::of(ref).mark; }
 const RefPtr& reference_in(PyObject* ref) { return RefObject::of(ref).ref; }
-PyObject* make_object_ref(RefPtr ref) { return RefObject::make(object_ref_type, {std::move(ref), {}}); }
+PyObject* make_object_ref(RefPtr ref) { return RefObject::make(object_ref_type, {std::move(ref)}); }
 void set_object_ref_type(PyObject* type) {
   if (!PyType_Check(type) || PyType_IsSubtype(reinterpret_cast<PyTypeObject*>(type), ref_type) == 0)
     throw py::type_error("ObjectRef is a subclass of Ref");
   object_ref_type = reinterpret_cast<PyTypeObject*>(Py_NewRef(type));
+  // A class that is written in Python is one whose objects the garbage collector goes through and whose end is more
+  // work. These hold no object and have no attributes, so they are made to be what a Ref is. Before the first of them
+  // is made.
+  if (object_ref_type->tp_basicsize == ref_type->tp_basicsize && object_ref_type->tp_dictoffset == 0 &&
+      object_ref_type->tp_del == nullptr && object_ref_type->tp_finalize == nullptr) {
+    object_ref_type->tp_flags &= ~Py_TPFLAGS_HAVE_GC;
+    object_ref_type->tp_traverse = nullptr;
+    object_ref_type->tp_clear = nullptr;
+    object_ref_type->tp_free = ref_type->tp_free;
+    object_ref_type->tp_dealloc = &RefObject::dealloc;
+    PyType_Modified(object_ref_type);
+  }
 }
 
 const RefPtr& reference(py::handle object) {

@@ -1,5 +1,7 @@
 #include "python/native/call.hpp"
 
+#include <atomic>
+#include <type_traits>
 #include <utility>
 
 #include "core/context.hpp"
@@ -19,7 +21,7 @@ namespace {
 /// A packed value without data, buffers or references: see wire.hpp.
 constexpr std::size_t kPackedEmptyBytes = 16;
 
-Runner* the_runner = nullptr;
+std::atomic<Runner*> the_runner{nullptr};
 
 detail::ErrorInfo no_runner() {
   detail::ErrorInfo error;
@@ -28,9 +30,18 @@ detail::ErrorInfo no_runner() {
   return error;
 }
 
+/// What a creation has beside a call.
+struct Created {
+  detail::Object object;
+  bool create = false;
+};
+struct NotCreated {};
+template <class Base>
+using CreatedBy = std::conditional_t<std::is_same_v<Base, CallBase>, Created, NotCreated>;
+
 /// Invocation whose function is a worker process's business. Results come in wire form.
 template <class Base>
-struct Block final : Base, CallBody, CachedBlock {
+struct Block final : Base, CallBody, CreatedBy<Base>, CachedBlock {
   Block(CallText t, std::vector<CellRef> r);
 
   static const detail::FunctionEntry& entry();
@@ -54,7 +65,7 @@ struct Block final : Base, CallBody, CachedBlock {
     return self->text.deps;
   }
   static std::vector<CellRef> make_elements(const Invocation* base) {
-    std::vector<CellRef> elements(static_cast<const Block*>(base)->text.returns);
+    std::vector<CellRef> elements(static_cast<const Block*>(base)->text.kind->returns);
     for (auto& element : elements) element = detail::make_plain_cell();
     return elements;
   }
@@ -64,6 +75,17 @@ struct Block final : Base, CallBody, CachedBlock {
     self->text.deps = 0;
     Bytes().swap(self->text.args);
   }
+  /// Cancelled while it waited: only what it holds has to go.
+  bool over() const {
+    return this->ready() ||
+           (this->extra != nullptr && !this->extra->elements.empty() && this->extra->elements.back()->ready());
+  }
+  static bool take(TaskBase* task) {
+    auto* runner = the_runner.load(std::memory_order_acquire);
+    if (runner == nullptr || static_cast<Block<TaskBase>*>(task)->over()) return false;
+    runner->submit(task);
+    return true;
+  }
   static void invoke(Invocation* base, void* object);
   static void destroy(Cell* cell) noexcept {
     auto* self = static_cast<Block*>(static_cast<Base*>(static_cast<Invocation*>(cell)));
@@ -71,14 +93,16 @@ struct Block final : Base, CallBody, CachedBlock {
     if constexpr (std::is_same_v<Base, CallBase>) detail::release_target(self);
     delete self;
   }
-  static const void* typed(const Cell* cell) noexcept { return &static_cast<const Block*>(cell)->object; }
+  static const void* typed([[maybe_unused]] const Cell* cell) noexcept {
+    if constexpr (std::is_same_v<Base, CallBase>)
+      return &static_cast<const Block*>(cell)->object;
+    else
+      return nullptr;
+  }
   static Value encode(const Cell* cell) { return cell->value(); }
 
   static constexpr detail::CellOps kCellOps{destroy, typed, encode};
-  static constexpr detail::InvocationOps kOps{invoke, encode_args, deps, make_elements, drop_args, true};
-
-  detail::Object object;  // of a creation
-  bool create = false;
+  static constexpr detail::InvocationOps kOps{invoke, encode_args, deps, make_elements, drop_args, true, take};
 };
 
 detail::FunctionEntry entry_of(const char* name, decltype(detail::FunctionEntry::decode) decode) {
@@ -118,72 +142,71 @@ Block<Base>::Block(CallText t, std::vector<CellRef> r) : Base(&kCellOps, &kOps, 
 template <class Base>
 void Block<Base>::invoke(Invocation* base, void* object) {
   auto* self = static_cast<Block*>(base);
-  const auto* elements = self->extra != nullptr && !self->extra->elements.empty() ? &self->extra->elements : nullptr;
-  if (self->ready() || (elements != nullptr && elements->back()->ready())) {
-    // Cancelled while it waited: only what it holds has to go.
+  if (self->over()) {
     detail::ErrorInfo error;
     error.code = Errc::cancelled;
     return self->ready() ? drop_args(self) : python::fail(self, std::move(error));
   }
-  if (the_runner == nullptr) return python::fail(self, no_runner());
+  auto* runner = the_runner.load(std::memory_order_acquire);
+  if (runner == nullptr) return python::fail(self, no_runner());
   if constexpr (std::is_same_v<Base, TaskBase>) {
     self->holder = core::running_holder();
-    the_runner->run_task(self);
+    runner->run_task(self);
   } else if (self->create) {
-    the_runner->run_create(self);
+    runner->run_create(self);
   } else {
-    the_runner->run_call(self, object);
+    runner->run_call(self, object);
   }
 }
 
 }  // namespace
 
-void set_runner(Runner* runner) { the_runner = runner; }
+void set_runner(Runner* runner) { the_runner.store(runner, std::memory_order_release); }
 
-void CallText::encode(Writer& out) const {
-  out.blob(meta);
+void CallText::encode(Writer& out, const CallKindView& kind, BytesView args, std::uint32_t deps, bool args_ref,
+                      std::uint64_t key) {
+  out.blob(kind.meta);
   out.blob(args);
-  out.text(name);
-  out.text(env_key);
-  out.text(env);
+  out.text(kind.name);
+  out.text(kind.env_key);
+  out.text(kind.env);
   out.varint(deps);
-  out.varint(returns);
-  out.put(static_cast<std::uint8_t>((args_ref ? 1 : 0) | (streaming ? 2 : 0) | (placed ? 4 : 0)));
-  out.put(max_retries);
-  out.put(max_restarts);
-  out.put(max_task_retries);
-  out.put(cpus);
-  out.put(gpus);
+  out.varint(kind.returns);
+  out.put(static_cast<std::uint8_t>((args_ref ? 1 : 0) | (kind.streaming ? 2 : 0) | (kind.placed ? 4 : 0)));
+  out.put(kind.max_retries);
+  out.put(kind.max_restarts);
+  out.put(kind.max_task_retries);
+  out.put(kind.cpus);
+  out.put(kind.gpus);
   out.varint(key);
-  out.id(stream);
+  out.id(kind.stream);
 }
 
 CallText CallText::decode(Reader& in) {
-  const auto bytes = [&in] {
-    const auto view = in.blob();
-    return Bytes(view.begin(), view.end());
-  };
   CallText text;
-  text.meta = bytes();
-  text.args = bytes();
-  text.name = in.text();
-  text.env_key = in.text();
-  text.env = in.text();
+  CallKindView kind;
+  kind.meta = in.blob();
+  const auto args = in.blob();
+  text.args.assign(args.begin(), args.end());
+  kind.name = in.text();
+  kind.env_key = in.text();
+  kind.env = in.text();
   text.deps = static_cast<std::uint32_t>(in.varint());
   const auto returns = in.varint();
   if (returns == 0 || returns > UINT16_MAX) in.fail();
-  text.returns = static_cast<std::uint16_t>(returns);
+  kind.returns = static_cast<std::uint16_t>(returns);
   const auto flags = in.get<std::uint8_t>();
   text.args_ref = (flags & 1U) != 0;
-  text.streaming = (flags & 2U) != 0;
-  text.placed = (flags & 4U) != 0;
-  text.max_retries = in.get<std::int32_t>();
-  text.max_restarts = in.get<std::int32_t>();
-  text.max_task_retries = in.get<std::int32_t>();
-  text.cpus = in.get<double>();
-  text.gpus = in.get<double>();
+  kind.streaming = (flags & 2U) != 0;
+  kind.placed = (flags & 4U) != 0;
+  kind.max_retries = in.get<std::int32_t>();
+  kind.max_restarts = in.get<std::int32_t>();
+  kind.max_task_retries = in.get<std::int32_t>();
+  kind.cpus = in.get<double>();
+  kind.gpus = in.get<double>();
   text.key = in.varint();
-  text.stream = in.id();
+  kind.stream = in.id();
+  text.kind = CallKind::of(kind);
   return text;
 }
 

@@ -8,6 +8,7 @@
 #include "base/wire.hpp"
 #include "core/foreign_task.hpp"
 #include "core/local_actor.hpp"
+#include "python/native/call_kind.hpp"
 #include "python/native/frames.hpp"
 #include "trireme/detail/invocation.hpp"
 #include "trireme/task.hpp"
@@ -16,25 +17,15 @@ namespace trireme::python {
 
 /// A Python call apart from its references: what travels with it and what the worker needs.
 struct CallText {
-  Bytes meta;  ///< the package's own; names the function
+  SharedKind kind;
   Bytes args;  ///< a packed value; empty when `args_ref`
-  std::string name;
-  std::string env_key;  ///< tasks: the kind of worker that may run it
-  std::string env;      ///< how to start such a worker, or the actor's
   std::uint32_t deps = 0;
-  std::uint16_t returns = 1;
   bool args_ref = false;  ///< large arguments are an object: the first reference, counted in `deps`
-  bool streaming = false;
-  std::int32_t max_retries = 3;
-  std::int32_t max_restarts = 0;      ///< actors
-  std::int32_t max_task_retries = 0;  ///< actors
-  double cpus = 1;
-  double gpus = 0;
-  bool placed = false;    ///< holds resources of the rank while it runs
   std::uint64_t key = 0;  ///< names the call in the whole job; drawn by the rank that it comes from
-  ObjectId stream;        ///< where yielded values go: StreamTable of stream.owner
 
-  void encode(Writer& out) const;
+  void encode(Writer& out) const { encode(out, kind->view(), args, deps, args_ref, key); }
+  static void encode(Writer& out, const CallKindView& kind, BytesView args, std::uint32_t deps, bool args_ref,
+                     std::uint64_t key);
   /// Bad bytes make `in` bad.
   static CallText decode(Reader& in);
 };
@@ -66,6 +57,9 @@ class Runner {
   virtual ~Runner() = default;
   /// Takes a share of the invocation. Never blocks.
   virtual void run_task(detail::TaskBase* task) = 0;
+  /// The same for one whose arguments are here and that no thread has; takes the reference over that a queue would
+  /// have.
+  virtual void submit(detail::TaskBase* task) = 0;
   /// Blocks the calling fiber or thread until the actor's constructor has returned.
   virtual void run_create(detail::CallBase* create) = 0;
   /// Never blocks. `object` is what run_create() made.

@@ -45,11 +45,18 @@ std::uint64_t draw_key(Rank self) {
   return (std::uint64_t{self} + 1) << kKeyRankShift | counter.fetch_add(1, std::memory_order_relaxed);
 }
 
+void apply(CallKindView& kind, const CallOptions& options) {
+  kind.placed = options.placed();
+  kind.cpus = options.resources.cpus.value_or(1);
+  kind.gpus = options.resources.gpus;
+  kind.max_retries = options.max_retries;
+}
+
 void apply(CallText& text, const CallOptions& options) {
-  text.placed = options.placed();
-  text.cpus = options.resources.cpus.value_or(1);
-  text.gpus = options.resources.gpus;
-  text.max_retries = options.max_retries;
+  const auto before = text.kind;
+  auto kind = before->view();
+  apply(kind, options);
+  text.kind = CallKind::of(kind);
 }
 
 // --- Tables
@@ -242,7 +249,7 @@ MadeCall finish_making(detail::Invocation* invocation, const CallText& text, std
   auto own = CellRef::adopt(invocation);
   made.stream = std::move(stream);
   made.stream_index = stream_index;
-  if (text.returns == 1) {
+  if (text.kind->returns == 1) {
     made.results.push_back(std::move(own));
     return made;
   }
@@ -266,12 +273,15 @@ MadeCall finish_making(detail::Invocation* invocation, const CallText& text, std
 }
 
 std::shared_ptr<Stream> make_stream(CallText& text, std::int64_t limit, std::uint64_t& index) {
-  text.streaming = limit >= 0;
-  if (!text.streaming) return nullptr;
-  text.returns = 1;
+  if (limit < 0) return nullptr;
   auto stream = std::make_shared<Stream>(static_cast<std::uint64_t>(limit));
   index = StreamTable::instance().add(stream);
-  text.stream = {core::current().context().self, index};
+  const auto before = text.kind;
+  auto kind = before->view();
+  kind.streaming = true;
+  kind.returns = 1;
+  kind.stream = {core::current().context().self, index};
+  text.kind = CallKind::of(kind);
   return stream;
 }
 
@@ -290,21 +300,6 @@ MadeCall prepare_call(CallText text, std::vector<CellRef> refs, std::int64_t str
   call = make_call(std::move(text), std::move(refs));
   return finish_making(call, body_of(call).text, std::move(stream), index);
 }
-
-namespace {
-
-/// The thread that brings the last argument hands the task over itself: no other has to wake up for that.
-void argument_came(detail::TaskBase* task) {
-  // acq_rel: the last sees what all of them wrote.
-  if (task->deps_left.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
-  const bool cancelled = task->ready() || (task->extra != nullptr && !task->extra->elements.empty() &&
-                                           task->extra->elements.back()->ready());
-  auto* pool = the_pool();
-  if (cancelled || pool == nullptr) return detail::submit_task(task, false);
-  pool->submit(task);
-}
-
-}  // namespace
 
 void submit_prepared(Pool& pool, detail::TaskBase* task, const CallOptions& options) {
   constexpr int kDefaultRetries = 3;
@@ -328,21 +323,7 @@ void submit_prepared(Pool& pool, detail::TaskBase* task, const CallOptions& opti
     if (task->extra == nullptr) task->extra = new detail::Invocation::Extra;
     task->extra->options.max_retries = retries;
   }
-  const auto& body = body_of(task);
-  std::vector<CellRef> missing;
-  for (std::uint32_t i = 0; i < body.text.deps; ++i) {
-    const auto& dep = body.refs[i];
-    if (dep->ready()) continue;
-    // Core knows how to come by what is of another rank.
-    if (dep->exported()) return detail::submit_task(task, true);
-    missing.push_back(dep);
-  }
-  if (missing.empty()) return pool.submit(task);
-  task->claimed.store(true, std::memory_order_relaxed);
-  // One more than are missing, so that it does not go before all of them are watched.
-  task->deps_left.store(static_cast<std::uint32_t>(missing.size()) + 1, std::memory_order_relaxed);
-  for (const auto& dep : missing) when_ready(dep, [task] { argument_came(task); });
-  argument_came(task);
+  if (!core.wait_for_arguments(task)) pool.submit(task);
 }
 
 CellRef create_python_actor(CallText text, std::vector<CellRef> refs, const CallOptions& options) {

@@ -46,23 +46,30 @@ bool waits_for_arguments(Cell* cell) {
 
 }  // namespace
 
-HeldCell::HeldCell(Cell* cell, bool value) : cell_(cell), value_(value) {
+void HeldCell::enter(HeldCell* last) {
+  if (last == nullptr) return;
+  auto* first = last;
+  for (;; first = first->before_) {
+    first->listed_ = true;
+    if (first->before_ == nullptr) break;
+    first->before_->next_ = first;
+  }
   const std::lock_guard lock(held_lock);
-  next_ = held_first;
-  if (next_ != nullptr) next_->before_ = this;
-  held_first = this;
+  last->next_ = held_first;
+  if (held_first != nullptr) held_first->before_ = last;
+  held_first = first;
 }
 
 void HeldCell::leave() {
   const std::lock_guard lock(held_lock);
-  if (std::exchange(cell_, nullptr) == nullptr) return;
+  if (!std::exchange(listed_, false)) return;
   if (next_ != nullptr) next_->before_ = before_;
   (before_ != nullptr ? before_->next_ : held_first) = next_;
 }
 
 void HeldCell::leave_all() {
   const std::lock_guard lock(held_lock);
-  for (auto* held = held_first; held != nullptr; held = held->next_) held->cell_ = nullptr;
+  for (auto* held = held_first; held != nullptr; held = held->next_) held->listed_ = false;
   held_first = nullptr;
 }
 
@@ -74,8 +81,8 @@ std::string describe_objects(core::Session& session, Pool& pool) {
     std::unordered_map<Cell*, Hold> mine;
     const std::lock_guard lock(held_lock);
     for (auto* held = held_first; held != nullptr; held = held->next_) {
-      auto& hold = mine[held->cell_];
-      if (!hold.cell) hold = {CellRef::share(held->cell_), me.pid, false, 0};
+      auto& hold = mine[held->cell.get()];
+      if (!hold.cell) hold = {held->cell, me.pid, false, 0};
       hold.references += held->value_ ? 0U : 1U;
     }
     for (auto& [cell, hold] : mine) holds.push_back(std::move(hold));
@@ -112,13 +119,13 @@ std::string describe_objects(core::Session& session, Pool& pool) {
                        {"size", size},
                        {"task_status", status(cell)},
                        {"reference_type", reference},
-                       {"name", body != nullptr ? body->text.name : std::string()}});
+                       {"name", body != nullptr ? body->text.kind->name : std::string()}});
   };
   const auto waiting = [&](Cell* cell, const char* state) {
     const auto* body = body_of_result(cell);
     if (body == nullptr || !seen.insert(cell).second) return;
     tasks.push_back({{"key", body->text.key},
-                     {"name", body->text.name},
+                     {"name", body->text.kind->name},
                      {"state", state},
                      {"type", cell->kind() == CellKind::task ? "NORMAL_TASK" : "ACTOR_TASK"}});
   };

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <string>
+#include <utility>
 
 #include "trireme/detail/cell.hpp"
 
@@ -14,12 +15,15 @@ class Pool;
 
 /// A cell that the interpreter in a rank's process holds, in the list that describe_objects() goes through.
 ///
-/// Threading: any thread. Lifetime: shorter than the cell's.
+/// Threading: any thread. Lifetime: whoever derives from it calls leave() first of all.
 class HeldCell {
  public:
   /// `value`: it is held for the value that somebody reads, not by a reference.
-  HeldCell(detail::Cell* cell, bool value);
-  ~HeldCell() { leave(); }
+  explicit HeldCell(detail::CellRef held, bool value = false) : cell(std::move(held)), value_(value) {}
+  /// Puts those into the list that are chained by `before`; once each.
+  static void enter(HeldCell* last);
+  /// For enter(): `before` and what it is chained to enter with this one.
+  void chain(HeldCell* before) { before_ = before; }
   /// Before the cell is let go.
   void leave();
   /// The runtime ends: what is in the list stays with whoever holds it and is not listed any more.
@@ -27,11 +31,16 @@ class HeldCell {
   HeldCell(const HeldCell&) = delete;
   HeldCell& operator=(const HeldCell&) = delete;
 
+  detail::CellRef cell;
+
+ protected:
+  ~HeldCell() = default;
+
  private:
   friend std::string describe_objects(core::Session& session, Pool& pool);
-  HeldCell* next_;
+  HeldCell* next_ = nullptr;
   HeldCell* before_ = nullptr;
-  detail::Cell* cell_;  ///< null: not in the list
+  bool listed_ = false;
   const bool value_;
 };
 

@@ -50,7 +50,7 @@ class Pool final : public Runner, public core::SideQueue, public scheduler::Poll
   void run_call(detail::CallBase* call, void* object) override;
   /// Any thread: a task of this rank whose arguments are ready. Takes the queue's reference over: other ranks may get
   /// it.
-  void submit(detail::TaskBase* task);
+  void submit(detail::TaskBase* task) override;
 
   // SideQueue
   std::size_t queued() const override { return queued_.load(std::memory_order_relaxed); }

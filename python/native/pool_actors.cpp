@@ -51,11 +51,11 @@ void Pool::run_create(detail::CallBase* create) {
   actor->actor = create->runner;
   actor->actor->retain();
   actor->create = CellRef::share(create);
-  actor->restarts_left = body.text.max_restarts;
-  actor->task_retries = body.text.max_task_retries;
-  actor->name = body.text.name;
+  actor->restarts_left = body.text.kind->max_restarts;
+  actor->task_retries = body.text.kind->max_task_retries;
+  actor->name = body.text.kind->name;
   actor->key = body.text.key;
-  actor->env = body.text.env;
+  actor->env = body.text.kind->env;
   if (actor->restarts_left != 0) {
     Writer text(actor->create_text);
     body.text.encode(text);
@@ -68,7 +68,7 @@ void Pool::run_create(detail::CallBase* create) {
     if (const auto* error = failed_dep(body)) {
       end_actor(*actor, *error);
     } else {
-      if (body.text.gpus != 0) actor->gpus = take_gpus(actor->gpu_amount = body.text.gpus);
+      if (body.text.kind->gpus != 0) actor->gpus = take_gpus(actor->gpu_amount = body.text.kind->gpus);
       start_actor(*actor);
     }
     unlock_and_run(lock);
@@ -174,7 +174,7 @@ void Pool::run_call(detail::CallBase* call, void* object) {
   if (const auto* error = failed_dep(body)) {
     fail_later(outgoing->call, *error);
   } else if (cancelled_.take(body.text.key)) {
-    fail_later(outgoing->call, core::runtime_error(context_, Errc::cancelled, body.text.name + " was cancelled"));
+    fail_later(outgoing->call, core::runtime_error(context_, Errc::cancelled, body.text.kind->name + " was cancelled"));
   } else {
     actor.outbox.push_back(outgoing);
     if (!outgoing->ready) recall_outgoing(actor, outgoing);

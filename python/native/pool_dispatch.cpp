@@ -104,7 +104,8 @@ void Pool::enqueue(Queued queued, bool front) {
                       queued.exportable);
   }
   if (cancelled_.take(body.text.key)) {
-    return fail_later(queued.call, core::runtime_error(context_, Errc::cancelled, body.text.name + " was cancelled"),
+    return fail_later(queued.call,
+                      core::runtime_error(context_, Errc::cancelled, body.text.kind->name + " was cancelled"),
                       queued.exportable);
   }
   if (const auto* error = failed_dep(body)) return fail_later(queued.call, *error, queued.exportable);
@@ -159,9 +160,10 @@ void Pool::list(const std::function<void(const Worker&)>& each, Calls& calls) {
 bool Pool::has_cpu() const { return running_ < std::max(0.0, options_.cpus - std::ceil(held_cpus_)); }
 
 Worker* Pool::worker_for(const CallText& text) {
-  const bool cpu = text.placed || has_cpu();
+  const bool cpu = text.kind->placed || has_cpu();
   if (cpu) {
-    const auto at = std::find_if(idle_.rbegin(), idle_.rend(), [&](Worker* w) { return w->env_key == text.env_key; });
+    const auto at =
+        std::find_if(idle_.rbegin(), idle_.rend(), [&](Worker* w) { return w->env_key == text.kind->env_key; });
     if (at != idle_.rend()) {
       auto* worker = *at;
       idle_.erase(std::next(at).base());
@@ -169,17 +171,18 @@ Worker* Pool::worker_for(const CallText& text) {
     }
     std::size_t coming = 0;
     for (const auto& worker : workers_) {
-      if (worker && !worker->greeted && worker->actor == nullptr && !worker->gone && worker->env_key == text.env_key)
+      if (worker && !worker->greeted && worker->actor == nullptr && !worker->gone &&
+          worker->env_key == text.kind->env_key)
         ++coming;
     }
-    const auto wanted = text.placed ? pending_.size() : std::min<std::size_t>(pending_.size(), options_.cpus);
-    if (coming < std::max<std::size_t>(wanted, 1)) start_worker(text.env_key, text.env, nullptr);
+    const auto wanted = text.kind->placed ? pending_.size() : std::min<std::size_t>(pending_.size(), options_.cpus);
+    if (coming < std::max<std::size_t>(wanted, 1)) start_worker(text.kind->env_key, text.kind->env, nullptr);
   }
-  if (text.placed) return nullptr;
+  if (text.kind->placed) return nullptr;
   Worker* best = nullptr;
   for (const auto& worker : workers_) {
     if (!worker || worker->gone || !worker->greeted || worker->actor != nullptr || worker->waits != 0 ||
-        worker->tasks.empty() || !worker->counted || worker->env_key != text.env_key)
+        worker->tasks.empty() || !worker->counted || worker->env_key != text.kind->env_key)
       continue;
     const auto room = std::min<double>(kAheadNanos / worker->task_nanos, kPipelineMax);
     if (static_cast<double>(worker->tasks.size()) >= room) continue;
@@ -195,12 +198,12 @@ void Pool::dispatch() {
     auto* worker = worker_for(text);
     if (worker == nullptr) {
       // Behind the first, only calls of another kind can find a worker.
-      const bool plain = !text.placed && text.env_key.empty();
+      const bool plain = !text.kind->placed && text.kind->env_key.empty();
       ++passed;
       ++at;
       while (plain && at != pending_.end() && passed < kScanMax) {
         const auto& next = body_of(invocation_of(at->call)).text;
-        if (next.placed || !next.env_key.empty()) break;
+        if (next.kind->placed || !next.kind->env_key.empty()) break;
         ++passed;
         ++at;
       }
@@ -220,9 +223,9 @@ void Pool::dispatch() {
 
 /// The worker begins to compute for a task: counts its CPUs.
 void Pool::occupy(Worker& worker, const CallText& text) {
-  if (text.placed) {
-    held_cpus_ += text.cpus;
-    if (text.gpus != 0) worker.gpus = take_gpus(text.gpus);
+  if (text.kind->placed) {
+    held_cpus_ += text.kind->cpus;
+    if (text.kind->gpus != 0) worker.gpus = take_gpus(text.kind->gpus);
   } else {
     ++running_;
     worker.counted = true;
@@ -231,9 +234,9 @@ void Pool::occupy(Worker& worker, const CallText& text) {
 }
 
 void Pool::vacate(Worker& worker, const CallText& text) {
-  if (text.placed) {
-    held_cpus_ -= text.cpus;
-    if (text.gpus != 0) give_gpus(std::exchange(worker.gpus, {}), text.gpus);
+  if (text.kind->placed) {
+    held_cpus_ -= text.kind->cpus;
+    if (text.kind->gpus != 0) give_gpus(std::exchange(worker.gpus, {}), text.kind->gpus);
   } else if (std::exchange(worker.counted, false)) {
     --running_;
   }
@@ -309,19 +312,19 @@ void Pool::send_work(Worker& worker, InFlight& flight, std::vector<Packed> deps)
   auto kind = flight.actor_call ? WorkKind::call : WorkKind::task;
   if (worker.actor != nullptr && worker.actor->create.get() == invocation) kind = WorkKind::create;
   Bytes frame;
-  frame.reserve(160 + text.meta.size() + text.args.size());
+  frame.reserve(160 + text.kind->meta.size() + text.args.size());
   auto out = begin(frame, Frame::work);
   out.put(flight.token);
   out.put(flight.slot);
   out.put(kind);
   out.varint(flight.attempt);
-  out.varint(text.returns);
-  out.put(static_cast<std::uint8_t>((text.streaming ? 1 : 0) | (text.args_ref ? 2 : 0)));
+  out.varint(text.kind->returns);
+  out.put(static_cast<std::uint8_t>((text.kind->streaming ? 1 : 0) | (text.args_ref ? 2 : 0)));
   const auto& gpus = worker.actor != nullptr ? worker.actor->gpus : worker.gpus;
   out.varint(gpus.size());
   for (const auto device : gpus) out.varint(static_cast<std::uint64_t>(device));
-  out.blob(text.meta);
-  out.text(text.name);
+  out.blob(text.kind->meta);
+  out.text(text.kind->name);
   out.blob(text.args);
   out.varint(deps.size());
   for (auto& dep : deps) requests_->write(out, worker, std::move(dep));
@@ -365,8 +368,8 @@ void Pool::set_blocked(Worker& worker, bool blocked) {
       });
     });
   }
-  if (body.text.placed)
-    held_cpus_ += blocked ? -body.text.cpus : body.text.cpus;
+  if (body.text.kind->placed)
+    held_cpus_ += blocked ? -body.text.kind->cpus : body.text.kind->cpus;
   else if (blocked && std::exchange(worker.counted, false))
     --running_;
   else if (!blocked && !std::exchange(worker.counted, true))
@@ -417,7 +420,7 @@ bool Pool::cancel(std::uint64_t key, bool force, bool recursive) {
       auto taken = std::move(*in_queue);
       pending_.erase(in_queue);
       queued_.fetch_sub(1, std::memory_order_relaxed);
-      const auto name = body_of(invocation_of(taken.call)).text.name;
+      const auto name = body_of(invocation_of(taken.call)).text.kind->name;
       fail_later(taken.call, core::runtime_error(context_, Errc::cancelled, name + " was cancelled before it began"),
                  taken.exportable);
     } else if (const auto at = tokens_.find(key); at != tokens_.end()) {

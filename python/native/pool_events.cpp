@@ -172,11 +172,11 @@ void Pool::on_done(Worker& worker, Reader& in) {
   if (flight == nullptr) return;
   if (worker.actor != nullptr && flight->call == worker.actor->create) return on_created(worker, nullptr);
   const auto& text = body_of(invocation_of(flight->call)).text;
-  if (!text.streaming && results.size() != text.returns) {
+  if (!text.kind->streaming && results.size() != text.kind->returns) {
     auto error = core::runtime_error(
         context_, Errc::task_failed,
-        fmt::format("{} gave {} values, {} were asked for", text.name, results.size(), text.returns));
-    error.task = text.name;
+        fmt::format("{} gave {} values, {} were asked for", text.kind->name, results.size(), text.kind->returns));
+    error.task = text.kind->name;
     return fail_later(flight->call, std::move(error));
   }
   finish_call(std::move(flight), std::move(results));
@@ -191,7 +191,7 @@ void Pool::on_failed(Worker& worker, Reader& in) {
   if (!in.done()) return in.fail();
   auto flight = finished(worker, token);
   if (flight == nullptr) return;
-  error->task = body_of(invocation_of(flight->call)).text.name;
+  error->task = body_of(invocation_of(flight->call)).text.kind->name;
   if (worker.actor != nullptr && flight->call == worker.actor->create) return on_created(worker, std::move(error));
   if (flight->cancelled && (error->type.find("KeyboardInterrupt") != std::string::npos ||
                             error->type.find("Cancelled") != std::string::npos))
@@ -214,7 +214,7 @@ void Pool::on_yielded(Worker& worker, Reader& in) {
   if (at == flights_.end() || at->second->worker != &worker) return in.fail();
   auto& flight = *at->second;
   const auto& text = body_of(invocation_of(flight.call)).text;
-  if (!text.streaming) return in.fail();
+  if (!text.kind->streaming) return in.fail();
   if (!flight.drain) flight.drain = std::make_shared<Drain>();
   flight.drain->begin();
   auto item = detail::make_plain_cell();
@@ -224,7 +224,7 @@ void Pool::on_yielded(Worker& worker, Reader& in) {
     bool blocked = false;
   };
   auto state = std::make_shared<Answer>();
-  after([this, state, request, stream = text.stream, number = flight.yielded, item, drain = flight.drain,
+  after([this, state, request, stream = text.kind->stream, number = flight.yielded, item, drain = flight.drain,
          index = worker.index, id = worker.id, task_token = token] {
     push_to_stream(stream, number, item, [this, state, request, drain, index, id](bool wanted) {
       {

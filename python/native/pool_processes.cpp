@@ -267,16 +267,16 @@ void Pool::on_worker_gone(Lock& lock, Worker& worker, int status) {
     const bool begun = slot == WorkerPage::kStarted;
     if (std::exchange(first, false) && worker.waits == 0) vacate(worker, text);
     if (flight.cancelled) {
-      fail_later(flight.call, core::runtime_error(context_, Errc::cancelled, text.name + " was cancelled"));
+      fail_later(flight.call, core::runtime_error(context_, Errc::cancelled, text.kind->name + " was cancelled"));
     } else if (closing_) {
       fail_later(flight.call, core::runtime_error(context_, Errc::shutdown, "the job ends"));
     } else if (!begun) {
       again.push_back({std::move(flight.call), false, flight.attempt});
-    } else if (text.max_retries < 0 || flight.attempt < static_cast<std::uint32_t>(text.max_retries)) {
-      TRIREME_LOG(info, "{} runs again: its process {}", text.name, why);
+    } else if (text.kind->max_retries < 0 || flight.attempt < static_cast<std::uint32_t>(text.kind->max_retries)) {
+      TRIREME_LOG(info, "{} runs again: its process {}", text.kind->name, why);
       again.push_back({std::move(flight.call), false, flight.attempt + 1});
     } else {
-      fail_later(flight.call, death_error(worker, Errc::worker_lost, why, text.name));
+      fail_later(flight.call, death_error(worker, Errc::worker_lost, why, text.kind->name));
     }
   }
   if (worker.counted) {

@@ -115,7 +115,7 @@ void RankApiImpl::ask(F start) {
 }
 
 void RankApiImpl::open(const RankOptions& options) {
-  static std::atomic<std::uint64_t> sessions{0};
+  static std::atomic<std::uint32_t> sessions{0};
   Holds::session.store(sessions.fetch_add(1) + 1, std::memory_order_release);
   if (core::current_or_null() != nullptr) {
     auto error = invalid("this process has a runtime already: shut it down before another is started");
@@ -196,10 +196,7 @@ detail::Value RankApiImpl::store(const ValueSource& value) {
 
 CallText RankApiImpl::text_of(const CallSource& call, const CallerOptions* options, std::vector<CellRef>& refs) {
   CallText text;
-  text.meta.assign(call.meta.begin(), call.meta.end());
-  text.name = call.name;
   text.deps = call.deps;
-  text.returns = static_cast<std::uint16_t>(call.returns);
   text.key = draw_key(rank());
   refs = cells_of(call.args.refs);
   auto args = store(call.args);
@@ -212,13 +209,9 @@ CallText RankApiImpl::text_of(const CallSource& call, const CallerOptions* optio
   } else {
     text.args = std::move(args.bytes);
   }
-  if (options != nullptr) {
-    text.env_key = options->env_key;
-    text.env = options->env;
-    text.max_restarts = options->max_restarts;
-    text.max_task_retries = options->max_task_retries;
-    apply(text, options->call);
-  }
+  auto kind = kind_of(call, options);
+  if (options != nullptr) apply(kind, options->call);
+  text.kind = CallKind::of(kind);
   return text;
 }
 
@@ -295,13 +288,11 @@ Got RankApiImpl::got(const CellRef& cell) {
   if (!cell->ready()) return {};
   if (cell->form() == detail::CellForm::error) return cell->error();
   HeldValue held;
-  const std::vector<CellRef>* refs = nullptr;
   if (cell->form() == detail::CellForm::encoded && cell->value().lazy == detail::Value::Lazy::no) {
     // The cell keeps its own bytes.
     held.blob = cell->value().view();
-    held.keep = std::make_shared<CellReference>(cell, true);
-    refs = &cell->value().refs;
-    for (const auto& ref : *refs) held.refs.push_back(reference_of(ref));
+    held.keep = value_of(cell);
+    held.refs = references_of(cell->value().refs);
     return held;
   }
   auto pin = std::make_shared<PinnedValue>();
@@ -311,7 +302,7 @@ Got RankApiImpl::got(const CellRef& cell) {
     return lost.info();
   }
   held.blob = pin->value.view();
-  for (const auto& ref : pin->value.refs) held.refs.push_back(reference_of(ref));
+  held.refs = references_of(pin->value.refs);
   held.keep = std::move(pin);
   return held;
 }

@@ -48,6 +48,9 @@ class RankApi : public Api {
 
 /// Between a rank's cells and its references. Errors: Exception invalid_argument for a reference that is no cell's.
 RefPtr reference_of(detail::CellRef cell);
+std::vector<RefPtr> references_of(std::span<const detail::CellRef> cells);
+/// What keeps the value of a ready cell in place; no reference.
+std::shared_ptr<const void> value_of(detail::CellRef cell);
 const detail::CellRef& cell_of(const RefPtr& reference);
 
 }  // namespace trireme::python

@@ -18,10 +18,13 @@ namespace trireme::python {
 /// What the interpreter holds of a runtime may outlive it: an array in a global variable, say. Then its arena stays
 /// mapped until the process ends, and what goes later is not told to anybody.
 struct Holds {
-  static inline std::atomic<std::uint64_t> session{0};  ///< the number of the runtime that is there, 0: none
+  static inline std::atomic<std::uint32_t> session{0};  ///< the number of the runtime that is there, 0: none
   static inline std::atomic<std::int64_t> count{0};     ///< of the holds on it
-  const std::uint64_t mine = session.load(std::memory_order_relaxed);
+  const std::uint32_t mine = session.load(std::memory_order_relaxed);
   Holds() { count.fetch_add(1, std::memory_order_relaxed); }
+  /// Of several that are made together: whoever makes them counts them.
+  struct Counted {};
+  explicit Holds(Counted) {}
   bool current() const { return session.load(std::memory_order_relaxed) == mine; }
   /// False when the runtime that it belongs to is gone.
   bool give_up() const {
@@ -34,12 +37,13 @@ struct Holds {
   Holds& operator=(const Holds&) = delete;
 };
 
-class CellReference final : public Reference {
+/// Made by reference_of(), references_of() and value_of(), which put it into the list of what is held.
+class CellReference final : public Reference, public HeldCell {
  public:
-  /// `value`: it keeps a value in place, nobody refers to it.
-  explicit CellReference(detail::CellRef c, bool value = false) : cell(std::move(c)), listed_(cell.get(), value) {}
+  explicit CellReference(detail::CellRef c, bool value = false) : HeldCell(std::move(c), value) {}
+  CellReference(detail::CellRef c, Holds::Counted counted) : HeldCell(std::move(c)), holds(counted) {}
   ~CellReference() override {
-    listed_.leave();
+    leave();
     if (holds.give_up())
       cell = {};
     else
@@ -57,12 +61,13 @@ class CellReference final : public Reference {
   }
   /// Arrivals hears of it, or will.
   bool heard() { return heard_.exchange(true, std::memory_order_relaxed); }
-  detail::CellRef cell;
-  Holds holds;
+  bool identified(ObjectId& id) const override;
 
  private:
   std::atomic<bool> heard_{false};
-  HeldCell listed_;
+
+ public:
+  Holds holds;
 };
 
 /// A value that was pinned for the interpreter.

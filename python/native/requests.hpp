@@ -80,6 +80,7 @@ class ActorTable {
 inline constexpr const char* kActorType = "a Python actor";
 
 /// Copies into the text what the worker's rank must know of the options.
+void apply(CallKindView& kind, const CallOptions& options);
 void apply(CallText& text, const CallOptions& options);
 /// Errors: Exception already_exists. Blocks when it has a name.
 detail::CellRef create_python_actor(CallText text, std::vector<detail::CellRef> refs, const CallOptions& options);

@@ -252,8 +252,8 @@ void Requests::on_submit(Reader& in, Worker& worker) {
   auto text = read_text(in, worker, refs);
   CallOptions options;
   if (in.get<std::uint8_t>() != 0) options = CallOptions::decode(in);
-  const std::int64_t streaming = text.streaming ? in.get<std::int32_t>() : -1;
-  if (!in.done() || handles.size() != (text.streaming ? 2U : text.returns)) return in.fail();
+  const std::int64_t streaming = text.kind->streaming ? in.get<std::int32_t>() : -1;
+  if (!in.done() || handles.size() != (text.kind->streaming ? 2U : text.kind->returns)) return in.fail();
   apply(text, options);
   detail::TaskBase* task = nullptr;
   const auto key = text.key;
@@ -271,8 +271,9 @@ void Requests::on_call(Reader& in, Worker& worker) {
   const auto handles = read_handles(in);
   std::vector<CellRef> refs;
   auto text = read_text(in, worker, refs);
-  const std::int64_t streaming = text.streaming ? in.get<std::int32_t>() : -1;
-  if (!in.done() || handles.size() != (text.streaming ? 2U : text.returns) || actor->kind() != detail::CellKind::actor)
+  const std::int64_t streaming = text.kind->streaming ? in.get<std::int32_t>() : -1;
+  if (!in.done() || handles.size() != (text.kind->streaming ? 2U : text.kind->returns) ||
+      actor->kind() != detail::CellKind::actor)
     return in.fail();
   const bool deps = text.deps != 0;
   detail::CallBase* call = nullptr;

@@ -165,25 +165,16 @@ void WorkerApi::write_results(Writer& out, const std::vector<RefPtr>& results) {
 
 void WorkerApi::write_call(Writer& out, const CallSource& call, const CallerOptions* options) {
   // Large arguments first: asking for room sends frames of its own.
-  CallText text;
-  text.meta.assign(call.meta.begin(), call.meta.end());
-  text.name = call.name;
-  text.deps = call.deps;
-  text.returns = static_cast<std::uint16_t>(call.returns);
-  text.streaming = call.streaming >= 0;
-  if (options != nullptr) {
-    text.env_key = options->env_key;
-    text.env = options->env;
-    text.max_retries = options->call.max_retries;
-    text.max_restarts = options->max_restarts;
-    text.max_task_retries = options->max_task_retries;
-  }
   const auto args = place(call.args, kNoCheck);
+  Bytes packed;
   if (args.pin == 0) {
-    text.args.resize(args.layout.total);
-    pack(args.layout, call.args.data, call.args.buffers, text.args);
+    packed.resize(args.layout.total);
+    pack(args.layout, call.args.data, call.args.buffers, packed);
   }
-  text.encode(out);
+  auto kind = kind_of(call, options);
+  kind.streaming = call.streaming >= 0;
+  if (options != nullptr) kind.max_retries = options->call.max_retries;
+  CallText::encode(out, kind, packed, call.deps, false, 0);
   out.varint(args.pin);
   WorkerValues::write_refs(out, call.args.refs);
 }
@@ -378,7 +369,9 @@ ObjectId WorkerApi::identify(const RefPtr& ref, const Check& interrupted) {
   Outbox identify(Frame::identify);
   identify.out.varint(request);
   identify.out.varint(WorkerValues::handle_of(ref));
-  return ask(request, identify.frame(), interrupted).in.id();
+  const auto id = ask(request, identify.frame(), interrupted).in.id();
+  WorkerValues::of(ref).identify(id);
+  return id;
 }
 
 void WorkerApi::export_blob(BytesView key, BytesView blob) {

@@ -25,9 +25,22 @@ class WorkerRef final : public Reference, public Returned {
   bool ready() const override { return ready_.load(std::memory_order_relaxed); }
   std::uint64_t key() const override { return number; }
   void set_ready() { ready_.store(true, std::memory_order_relaxed); }
+  bool identified(ObjectId& id) const override {
+    // acquire: pairs with identify(); an index is never 0.
+    id.index = id_index_.load(std::memory_order_acquire);
+    id.owner = id_owner_.load(std::memory_order_relaxed);
+    return id.index != 0;
+  }
+  /// The rank said so. Again and again does no harm.
+  void identify(ObjectId id) {
+    id_owner_.store(id.owner, std::memory_order_relaxed);
+    id_index_.store(id.index, std::memory_order_release);
+  }
 
  private:
   std::atomic<bool> ready_;
+  std::atomic<Rank> id_owner_{0};
+  std::atomic<std::uint64_t> id_index_{0};
 };
 
 /// References and values between a worker and its rank.

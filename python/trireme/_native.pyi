@@ -45,7 +45,8 @@ class Value:
     def buffers(self) -> list[memoryview]:
         """Read-only views, in order, each keeping the value in place."""
     @property
-    def refs(self) -> list[Ref]: ...
+    def refs(self) -> list[Ref]:
+        """Those in it, as ObjectRef; the same list every time, not to be changed."""
 
 class Error:
     """How a task or call failed."""
@@ -253,6 +254,8 @@ class Records:
 def load_ref(index: int, /) -> Any:
     """ObjectRef of the reference with that number in the value being unpickled. Pickles name it as the package's.
     Errors: pickle.UnpicklingError outside of such a value, IndexError."""
+def load_references(data: Any, refs: list[Any], /) -> list[Any] | None:
+    """The value of a pickle that is a list of these references (ObjectRef) and nothing else. None for any other."""
 def _loading_ref(index: int, /) -> Ref: ...
 def _set_loading(refs: Sequence[Ref] | None, /) -> Sequence[Ref] | None:
     """The references of what this thread unpickles from now on. Gives those of before."""

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from trireme import _collecting, _state
-from trireme._native import _set_loading
+from trireme._native import _set_loading, load_references
 
 PLAIN = frozenset((type(None), bool, int, float, complex, str, bytes))
 _all_plain = PLAIN.issuperset
@@ -85,6 +85,10 @@ def unpack(value: Any) -> Any:
 def load_with_refs(data: Any, buffers: Any, refs: Any) -> Any:
     if refs and _state.worker is not None:
         _collecting.start()  # a worker that holds references may keep them in cycles
+    if not buffers:
+        values = load_references(data, refs)
+        if values is not None:
+            return values
     before = _set_loading(refs)
     try:
         return _loads(data, buffers=buffers)

@@ -13,7 +13,7 @@ import signal
 import sys
 from typing import Any
 
-from trireme import _errors, _observe, _state
+from trireme import _errors, _observe, _reseed, _state
 from trireme._functions import imported
 from trireme._serialization import NONE_RESULT, _loads, load_with_refs, pack, unpack_args
 
@@ -468,9 +468,13 @@ def _leave(status: int) -> None:
     os._exit(status)
 
 
-def _reseed(numpy: Any) -> None:
-    """Or all workers would draw the template's numbers. 256 bits as an array: seed() alone imports and computes much more."""
-    numpy.random.seed(numpy.frombuffer(os.urandom(32), dtype=numpy.uint32))
+def prepare_process() -> None:
+    """What holds in all workers: done once in the template process, or in an interpreter of its own."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    import faulthandler
+
+    faulthandler.enable(all_threads=False)
 
 
 def start(command: bytes, root: str) -> None:
@@ -481,13 +485,7 @@ def start(command: bytes, root: str) -> None:
     if env.get("py_executable") and "TRIREME_WORKER_STARTED" not in os.environ:
         broken = _start_in(env, command, root)
     os.environ.pop("TRIREME_WORKER_STARTED", None)
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    import faulthandler
-
-    faulthandler.enable(all_threads=False)
-    if "numpy" in sys.modules:
-        _reseed(sys.modules["numpy"])
+    _reseed.reseed()
     from trireme._native import WorkerCore
 
     worker = Worker(WorkerCore(command), env)
@@ -525,4 +523,5 @@ def main() -> None:
     sys.path[0:1] = []
     sys.path.append(root)
     sys.argv = ["trireme worker"]
+    prepare_process()
     start(command, root)

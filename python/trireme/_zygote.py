@@ -102,10 +102,9 @@ class _Zygote:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         if root not in sys.path:
             sys.path.append(root)
-        import faulthandler  # noqa: F401  (what every worker needs)
+        import trireme._worker
 
-        import trireme._worker  # noqa: F401
-
+        trireme._worker.prepare_process()
         if os.environ.get("TRIREME_RAY") == "1":
             import trireme._rayhook  # noqa: F401
 
@@ -116,6 +115,10 @@ class _Zygote:
         self._freeze()
 
     def _freeze(self) -> None:
+        if "numpy" in sys.modules:
+            from trireme import _reseed
+
+            _reseed.prepare()
         # A collection in a worker then leaves the shared pages alone.
         gc.collect()
         gc.freeze()

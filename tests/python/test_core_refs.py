@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import gc
 import pickle
+import random
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from trireme import _pickler
+from trireme._native import load_references
 
 from conftest import eventually
 
@@ -305,6 +309,60 @@ def test_get_of_an_object_with_ten_thousand_references(runtime):
     back = runtime.get(runtime.put(refs))
     assert back == refs
     assert runtime.get(back[-1]) == 9_999
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 255, 256, 257, 1000, 1001, 2000, 2001, 20_000])
+def test_a_list_of_references_is_read_as_pickle_does(runtime, count):
+    few = [runtime.put(i) for i in range(min(count, 7))]
+    refs = [runtime.ObjectRef(few[i % len(few)]) for i in range(count)]  # equal ones are objects of their own
+    data, buffers, found = _pickler.dump(refs)
+    read = load_references(data, [runtime.ObjectRef(ref) for ref in found])
+    assert type(read) is list
+    assert read == refs
+    assert runtime.get(runtime.put(refs)) == refs
+
+
+def test_other_values_with_references_are_left_to_pickle(runtime):
+    ref = runtime.put(1)
+    for value in ([ref, ref], [ref, 1], [[ref]], (ref,), {"a": ref}, [ref, None], ref, [], 1, "text"):
+        data, buffers, found = _pickler.dump(value)
+        read = load_references(data, [runtime.ObjectRef(each) for each in found])
+        assert read is None or (read == value and type(read) is list)
+        if value != ref:
+            assert runtime.get(runtime.put(value)) == value
+    # The same object twice is the same object again.
+    first, second = runtime.get(runtime.put([ref, ref]))
+    assert first is second
+
+
+def test_broken_lists_of_references_are_not_read(runtime):
+    data, buffers, found = _pickler.dump([runtime.put(i) for i in range(5)])
+    refs = [runtime.ObjectRef(ref) for ref in found]
+    assert load_references(data, refs) == refs
+    for size in range(len(data)):
+        assert load_references(data[:size], refs) is None
+    random.seed(7)
+    for _ in range(20_000):
+        broken = bytearray(data)
+        for _ in range(random.randint(1, 3)):
+            broken[random.randrange(len(broken))] = random.randrange(256)
+        read = load_references(bytes(broken), refs)
+        assert read is None or (len(read) == len(refs) and all(ref in refs for ref in read))
+    assert load_references(data, refs[:-1]) is None
+    assert load_references(data, [*refs, refs[0]]) is None
+    assert load_references(data, [None] * 5) is None
+
+
+def test_a_reference_has_one_identity_wherever_it_is_asked_for(runtime):
+    @runtime.remote
+    def identify(box):
+        return [ref.hex() for ref in box for _ in range(2)], [hash(runtime.ObjectRef(ref)) == hash(ref) for ref in box]
+
+    refs = [runtime.put(i) for i in range(3)]
+    there, equal = runtime.get(identify.remote(refs))
+    assert there == [ref.hex() for ref in refs for _ in range(2)]
+    assert len(set(there)) == 3
+    assert all(equal)
 
 
 @pytest.mark.parametrize("function", ["_object_ref\nload_ref", "_native\n_loading_ref"])

@@ -291,11 +291,11 @@ TEST_CASE("submit says what Pool reads: handles, text, references, options, back
   CHECK(in.varint() == results[0]->key());
   CHECK(in.varint() == results[1]->key());
   const auto text = CallText::decode(in);
-  CHECK(text.name == "f");
+  CHECK(text.kind->name == "f");
   CHECK(text.deps == 1);
-  CHECK(text.streaming);
-  CHECK(text.env_key == "key");
-  CHECK(text.max_retries == 7);
+  CHECK(text.kind->streaming);
+  CHECK(text.kind->env_key == "key");
+  CHECK(text.kind->max_retries == 7);
   HeldValue args;
   args.blob = text.args;
   CHECK(text_of(args) == "args");

@@ -14,6 +14,8 @@
 
 namespace trireme::detail {
 
+struct TaskBase;
+
 /// What a concrete invocation knows of its function and arguments.
 struct InvocationOps {
   void (*invoke)(Invocation*, void* object);           ///< runs user code, completes the cell; never throws
@@ -25,6 +27,9 @@ struct InvocationOps {
   void (*drop_args)(Invocation*);
   /// invoke() only starts it: the work goes on in another process, on the CPUs that the task holds.
   bool elsewhere = false;
+  /// Tasks that need no compute thread to begin: takes over one whose arguments are all here, on the thread that
+  /// brought the last of them; false: it is to be queued. None: all are queued.
+  bool (*take)(TaskBase*) = nullptr;
 };
 
 /// One call of a function, method or constructor: arguments, and the cell of its result.
