@@ -48,6 +48,7 @@ std::string_view errc_name(Errc code);
 // References and values (bind_values.cpp).
 void bind_values(py::module_& module);
 void bind_loading(py::module_& module);
+void bind_fork(py::module_& module);
 /// A new Ref; None for null.
 py::object to_python(RefPtr ref);
 py::object to_python(HeldValue value);

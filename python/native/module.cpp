@@ -6,6 +6,7 @@ PYBIND11_MODULE(_native, module) {
   bind_errors(module);
   bind_values(module);
   bind_loading(module);
+  bind_fork(module);
   bind_options(module);
   bind_core(module);
   bind_calls(module);

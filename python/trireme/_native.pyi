@@ -222,8 +222,8 @@ def cpp_create(core: _Core, library: str, name: str, data: bytes, buffers: Seque
 def cpp_call(core: _Core, actor: Ref, method: str, data: bytes, buffers: Sequence[Any],
              refs: Sequence[Ref]) -> Ref: ...
 
-# The template process ("zygote"). The rank's Python makes a SOCK_SEQPACKET socket pair, starts `python -m trireme._zygote FD`
-# with one end, and gives the other to RankCore. Packets:
+# The template process ("zygote"). The rank's Python makes a SOCK_SEQPACKET socket pair, starts trireme._zygote.main()
+# in an interpreter of its own with one end, and gives the other to RankCore. Packets:
 #   zygote -> rank   b"R"                                            ready: imports are done
 #   rank   -> zygote b"F" + command                                  fork a worker
 #   zygote -> rank   struct "<cIii": b"S", worker id, pid, 0         forked
@@ -231,6 +231,10 @@ def cpp_call(core: _Core, actor: Ref, method: str, data: bytes, buffers: Sequenc
 # `command` is JSON: worker (id), rank, rank_pid, out_fd, err_fd (pipe ends open in the rank, for the child to open through
 # /proc/<rank_pid>/fd/<n>), cpus (list to pin to, may be empty), env (Options.env: a JSON text, "" for a plain worker), and
 # more keys that only WorkerCore reads. End of file on the socket: the rank is gone; kill the workers and leave.
+
+def become_worker(parent: int, rank_pid: int, out_fd: int, err_fd: int, /) -> bool:
+    """In a process that `parent` (a pid) forked: it ends with its parent, its output goes to the rank's pipes, and it has a
+    session of its own. False: the parent has ended already. Errors: OSError."""
 
 # The paths that programs take most. What they leave to the package is said by what they return.
 

@@ -51,9 +51,9 @@ class Record:
 class Recorder:
     """The ring of this process. Threading: any thread; records of concurrent calls do not disturb each other."""
 
-    def __init__(self, folder: Path, about: dict[str, Any]) -> None:
+    def __init__(self, folder: str, about: dict[str, Any]) -> None:
         size = _HEADER_BYTES + CAPACITY * _RECORD.size
-        file = os.open(folder / "events" / f"{os.getpid()}.bin", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        file = os.open(f"{folder}/events/{os.getpid()}.bin", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         os.ftruncate(file, size)
         self._memory = mmap.mmap(file, size)
         self.records = Records(self._memory)
@@ -75,8 +75,18 @@ class Recorder:
         self._memory[8:16] = len(text).to_bytes(8, sys.byteorder)
 
 
+#: The session's folder ("": there is none), and whether records are wanted: see prepare().
+_folder = ""
+_records = True
 #: This process's recorder; None in a driver, without a session, and when records are off.
 recorder: Recorder | None = None
+
+
+def prepare() -> None:
+    """Look up what holds for all workers: in the template process, or in one that was not forked from it."""
+    global _folder, _records
+    _folder = str(_session.current() or "")
+    _records = os.environ.get("TRIREME_TASK_EVENTS", "1") != "0"
 
 
 def start_worker(**about: Any) -> None:
@@ -88,12 +98,12 @@ def start_worker(**about: Any) -> None:
         What is known of it: `rank`, `worker_id`.
     """
     global recorder
-    folder = _session.current()
-    if folder is None:
+    if not _folder:
         return
-    if os.environ.get("TRIREME_TASK_EVENTS", "1") != "0":
-        recorder = Recorder(folder, about)
-    stacks = open(folder / "events" / f"{os.getpid()}.stack", "wb", buffering=0)  # noqa: SIM115 - for the process's life
+    if _records:
+        recorder = Recorder(_folder, about)
+    # A descriptor for the process's life.
+    stacks = os.open(f"{_folder}/events/{os.getpid()}.stack", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     faulthandler.register(STACK_SIGNAL, file=stacks, all_threads=True)
     sys.breakpointhook = _breakpoint
 

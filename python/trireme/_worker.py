@@ -475,12 +475,14 @@ def prepare_process() -> None:
     import faulthandler
 
     faulthandler.enable(all_threads=False)
+    _observe.prepare()
 
 
-def start(command: bytes, root: str) -> None:
-    """The life of a worker process; `command` as the rank gave it to the template process. Does not return."""
-    fields = json.loads(command)
-    env = json.loads(fields["env"]) if fields["env"] else {}
+def start(command: bytes, environment: str, root: str) -> None:
+    """The life of a worker process; `command` as the rank gave it to the template process, with its `env`. Does not
+    return.
+    """
+    env = json.loads(environment) if environment else {}
     broken = None
     if env.get("py_executable") and "TRIREME_WORKER_STARTED" not in os.environ:
         broken = _start_in(env, command, root)
@@ -524,4 +526,4 @@ def main() -> None:
     sys.path.append(root)
     sys.argv = ["trireme worker"]
     prepare_process()
-    start(command, root)
+    start(command, json.loads(command)["env"], root)

@@ -9,7 +9,6 @@ The protocol stands at the end of `_native.pyi`.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import json
 import os
@@ -18,10 +17,26 @@ import signal
 import socket
 import struct
 import sys
+import threading
+from collections.abc import Callable
+from typing import Any
 
-_PR_SET_PDEATHSIG = 1
+import _signal
+import _socket
+
 _REPORT = struct.Struct("<cIii")
 _PACKET_BYTES_MAX = 1 << 18
+#: What the template process runs. os.register_at_fork() only notes: see _Zygote._forked().
+_PROGRAM = """
+import os, sys
+register, hooks = os.register_at_fork, []
+os.register_at_fork = lambda **given: hooks.append(given)
+sys.path[0] = sys.argv[1]
+from trireme._zygote import main
+main(register, hooks)
+"""
+#: Modules whose hooks make locks and the list of threads as they are with one thread, which is what they are.
+_ONE_THREAD_HOOKS = frozenset(("threading", "logging"))
 #: Launchers' variables that would make a program started by a worker take itself for a rank.
 _SCRUBBED = ("OMPI_", "PMIX_", "PMI_", "PRTE_", "ORTE_", "MPI_LOCAL", "SLURM_STEP", "SLURM_TASK")
 _SCRUBBED_NAMES = frozenset(
@@ -59,10 +74,9 @@ def start(preload: list[str]) -> tuple[int, int]:
         raise RuntimeError("sys.executable is empty, so no worker can be started: embed Python with a program name set")
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    program = "import sys; sys.path[0] = sys.argv[1]; from trireme._zygote import main; main()"
     wanted = [name.strip() for name in os.environ.get("TRIREME_PRELOAD", "").split(",")]
     names = ",".join([*preload, *(name for name in wanted if name)])
-    arguments = [sys.executable, "-c", program, root, str(theirs.fileno()), str(os.getpid()), names]
+    arguments = [sys.executable, "-c", _PROGRAM, root, str(theirs.fileno()), str(os.getpid()), names]
     theirs.set_inheritable(True)
     with open(os.devnull) as null:
         # A session of its own: Ctrl-C at the terminal reaches the rank, which decides what becomes of the workers.
@@ -77,14 +91,18 @@ def start(preload: list[str]) -> tuple[int, int]:
     return ours.detach(), pid
 
 
-def main() -> None:
-    """Runs the template process; arguments: as start() gives them."""
+def main(register: Callable[..., None], hooks: list[dict[str, Callable[[], Any]]]) -> None:
+    """Runs the template process; arguments: as start() gives them. `hooks`: what os.register_at_fork(), which is
+    `register`, was given until now and will be.
+    """
     root, fd, rank_pid, preload = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
     del sys.path[0]  # it was for this import only; workers get the driver's path
     sys.argv = ["trireme worker"]
     channel = socket.socket(fileno=fd)
     channel.set_inheritable(False)
-    _Zygote(channel, rank_pid, root, [name for name in preload.split(",") if name]).run()
+    zygote = _Zygote(channel, rank_pid, root, [name for name in preload.split(",") if name])
+    zygote.register, zygote.hooks = register, hooks
+    zygote.run()
 
 
 class _Zygote:
@@ -93,7 +111,8 @@ class _Zygote:
         self.rank_pid = rank_pid
         self.root = root
         self.workers: dict[int, int] = {}  # pid to worker id
-        self.libc = ctypes.CDLL(None, use_errno=True)
+        self.register: Callable[..., None] = os.register_at_fork
+        self.hooks: list[dict[str, Callable[[], Any]]] = []
         # Ctrl-C and the launcher's signals are for the rank; this process ends with it.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -102,9 +121,11 @@ class _Zygote:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         if root not in sys.path:
             sys.path.append(root)
-        import trireme._worker
+        from trireme import _worker
+        from trireme._native import become_worker
 
-        trireme._worker.prepare_process()
+        _worker.prepare_process()
+        self.become_worker, self.start_worker = become_worker, _worker.start
         if os.environ.get("TRIREME_RAY") == "1":
             import trireme._rayhook  # noqa: F401
 
@@ -175,38 +196,35 @@ class _Zygote:
         fields = json.loads(command)
         worker = fields["worker"]
         parent = os.getpid()
+        hooks = [hook for hook in self.hooks if _module_of(hook) not in _ONE_THREAD_HOOKS]
+        _run(hooks[::-1], "before")
         try:
             pid = os.fork()
         except OSError as error:
+            _run(hooks, "after_in_parent")
             sys.stderr.write(f"trireme: a worker cannot be forked: {error}\n")
             self._report(b"D", worker, 0, 0x7F00)
             return
         if pid == 0:
-            self._become_worker(command, fields, parent)
+            self._become_worker(command, fields, parent, hooks)
+        _run(hooks, "after_in_parent")
         self.workers[pid] = worker
         self._report(b"S", worker, pid, 0)
 
-    def _become_worker(self, command: bytes, fields: dict, parent: int) -> None:
+    # What runs from here on touches as few of the template's pages as it can: each is copied for the worker, and that
+    # is most of what its start takes. So the signal module without its enumerations, and no import.
+    def _become_worker(self, command: bytes, fields: dict, parent: int, hooks: list) -> None:
         try:
-            # The signal comes when the thread that forked ends; the template has one thread, which lives as long as it does.
-            self.libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != parent:
+            self._forked(hooks)
+            if not self.become_worker(parent, fields["rank_pid"], fields["out_fd"], fields["err_fd"]):
                 os._exit(0)
             signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            self.channel.close()
-            for number, name in ((1, "out_fd"), (2, "err_fd")):
-                source = os.open(f"/proc/{fields['rank_pid']}/fd/{fields[name]}", os.O_WRONLY)
-                os.dup2(source, number)
-                os.close(source)
-            # A session of its own, so that what user code starts in its process group is not another worker's.
-            os.setsid()
+            _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+            _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
+            _socket.socket.close(self.channel)
             if fields["cpus"]:
                 os.sched_setaffinity(0, fields["cpus"])
-            from trireme import _worker
-
-            _worker.start(command, self.root)
+            self.start_worker(command, fields["env"], self.root)
         except BaseException:  # noqa: BLE001 - the process ends here
             import traceback
 
@@ -214,6 +232,16 @@ class _Zygote:
             sys.stderr.flush()
         finally:
             os._exit(1)
+
+    def _forked(self, hooks: list) -> None:
+        """Does in a worker what Python does after a fork, but for what only matters when there were other threads."""
+        _run(hooks, "after_in_child")
+        os.register_at_fork = self.register
+        for hook in self.hooks:  # for the processes that the worker forks
+            self.register(**hook)
+        main_thread = threading.main_thread()
+        if hasattr(main_thread, "_set_native_id"):
+            main_thread._set_native_id()
 
     def _reap(self) -> None:
         while True:
@@ -234,6 +262,16 @@ class _Zygote:
             pass  # the rank is gone; the next receive says so
 
 
+def _module_of(hook: dict[str, Callable[[], Any]]) -> str:
+    return getattr(next(iter(hook.values())), "__module__", None) or ""
+
+
+def _run(hooks: list[dict[str, Callable[[], Any]]], when: str) -> None:
+    for hook in hooks:
+        if when in hook:
+            hook[when]()
+
+
 def _try_import(name: str) -> bool:
     try:
         __import__(name)
@@ -242,5 +280,3 @@ def _try_import(name: str) -> bool:
     return True
 
 
-if __name__ == "__main__":
-    main()

@@ -437,3 +437,59 @@ def test_import_is_quick():
     assert "False False" in run(sys.executable, "-c", program).stdout
 
 
+
+
+def test_hooks_of_forks_run_in_workers_and_in_what_they_fork(script, tmp_path):
+    (tmp_path / "hooked.py").write_text(
+        textwrap.dedent("""
+            import os
+            seen = []
+            os.register_at_fork(
+                before=lambda: seen.append("before"),
+                after_in_parent=lambda: seen.append("parent"),
+                after_in_child=lambda: seen.append("child"),
+            )
+        """)
+    )
+    path = script("""
+        import os
+        os.environ["TRIREME_PRELOAD"] = "hooked"
+        os.environ["PYTHONPATH"] = os.path.dirname(__file__)
+        import trireme
+
+        @trireme.remote
+        class Forks:
+            def seen(self):
+                import hooked
+                return hooked.seen
+
+            def fork(self):
+                import hooked, random, threading
+                before = len(hooked.seen)
+                inlet, outlet = os.pipe()
+                pid = os.fork()
+                if pid == 0:
+                    os.write(outlet, f"{hooked.seen[before:]} {random.random()}".encode())
+                    os._exit(0)
+                os.waitpid(pid, 0)
+                child = os.read(inlet, 200).decode()
+                assert threading.main_thread().native_id == threading.get_native_id() == os.getpid()
+                return hooked.seen[before:], child, random.random()
+
+        trireme.init()
+        actors = [Forks.remote() for _ in range(3)]
+        drawn = set()
+        for actor in actors:
+            *others, before, mine = trireme.get(actor.seen.remote())
+            assert (before, mine) == ("before", "child"), mine
+            assert others == ["before", "parent"] * (len(others) // 2), others
+            parent, child, number = trireme.get(actor.fork.remote())
+            assert parent == ["before", "parent"], parent
+            seen, _, other = child.rpartition(" ")
+            assert seen == "['before', 'child']", seen
+            drawn |= {number, float(other)}
+        assert len(drawn) == 6, drawn
+        print("all run")
+    """)
+    done = run(sys.executable, path)
+    assert "all run" in done.stdout, done.stderr
