@@ -68,7 +68,7 @@ enum class Frame : std::uint8_t {
   stream_next,    ///< v handle of the stream, v handle for the item
   exit_actor,     ///< the process ends after the present call
   label,          ///< text: what its output is prefixed with
-  myself,         ///< v request: the actor that this process is. Reply: v handle, 0: it is none
+  myself,         ///< v request: the actor that this process is. Reply: v handle, 0: it is none; else its id, if known
   failure,        ///< v request, v handle. Reply: u8 failed, then the error; never fetches the value
   objects,        ///< v request. Reply: text, JSON
   bell,           ///< v request, v pid, v fd: of a pipe that wakes it while it sleeps in poll(). Reply: nothing

@@ -442,7 +442,11 @@ void Requests::on_myself(Reader& in, Worker& worker) {
   pool_.after([this, request, key, index = worker.index, id = worker.id] {
     if (key == 0) return answer(index, id, request, [](Writer& out, Worker&) { out.varint(0); });
     actor_of_key(pool_.session_, key, [this, request, index, id](CellRef actor) {
-      answer(index, id, request, [&](Writer& out, Worker& asker) { out.varint(handle_for(asker, actor)); });
+      answer(index, id, request, [&](Writer& out, Worker& asker) {
+        out.varint(handle_for(asker, actor));
+        // What is asked next.
+        if (actor) out.id(actor->exported() ? actor->entry()->id : ObjectId{});
+      });
     });
   });
 }

@@ -436,7 +436,12 @@ RefPtr WorkerApi::myself(const Check& interrupted) {
   Outbox myself(Frame::myself);
   myself.out.varint(request);
   auto answer = ask(request, myself.frame(), interrupted);
-  return values_.receive(answer.in.varint());
+  auto actor = values_.receive(answer.in.varint());
+  if (actor == nullptr) return nullptr;
+  const auto id = answer.in.id();
+  if (!answer.in.ok()) WorkerLink::broken("answer to who this is");
+  if (id) WorkerValues::of(actor).identify(id);
+  return actor;
 }
 
 void WorkerApi::exit_actor() {

@@ -1,4 +1,4 @@
-"""What a worker process leaves in its session's folder for the tools: which tasks it ran, and its stacks on demand.
+"""What a worker process leaves for the tools: in its session's folder which tasks it ran, and its stacks on demand.
 
 A record of a task is written in place into a mapped file, one ring per process (by the compiled runtime, python/native/records.hpp):
 nothing is sent, and the last tasks of a process that died can still be read. TRIREME_TASK_EVENTS=0 switches records off.
@@ -14,6 +14,7 @@ import signal
 import struct
 import sys
 from dataclasses import dataclass
+from json.encoder import encode_basestring_ascii as _json_text
 from pathlib import Path
 from time import time
 from typing import Any
@@ -24,6 +25,8 @@ from trireme._native import Records
 CAPACITY = 1024  # records a process keeps; older ones are overwritten
 NAME_BYTES = 112  # of longer names the end is kept
 STACK_SIGNAL = signal.SIGUSR2
+#: How /proc/PID/fd names the file that the process writes them to.
+STACK_FILE = "trireme-stack"
 #: At the beginning of a file: how many records were begun, then what is known of the process as JSON.
 _HEADER = struct.Struct("=QQ")
 _HEADER_BYTES = 4096
@@ -68,11 +71,16 @@ class Recorder:
     def describe(self, **more: Any) -> None:
         """Add to what is known of the process: the actor it is, its name."""
         self._about.update(more)
-        text = json.dumps(self._about).encode()
+        text = ("{" + ", ".join([f'"{name}": {_json(value)}' for name, value in self._about.items()]) + "}").encode()
         if len(text) > _HEADER_BYTES - _HEADER.size:
             text = json.dumps({name: str(value)[-256:] for name, value in self._about.items()}).encode()
         self._memory[_HEADER.size : _HEADER.size + len(text)] = text
         self._memory[8:16] = len(text).to_bytes(8, sys.byteorder)
+
+
+def _json(value: Any) -> str:
+    # json.dumps() touches more of a forked worker's pages than what it writes.
+    return _json_text(value) if type(value) is str else repr(value) if type(value) in (int, float) else json.dumps(value)
 
 
 #: The session's folder ("": there is none), and whether records are wanted: see prepare().
@@ -102,8 +110,8 @@ def start_worker(**about: Any) -> None:
         return
     if _records:
         recorder = Recorder(_folder, about)
-    # A descriptor for the process's life.
-    stacks = os.open(f"{_folder}/events/{os.getpid()}.stack", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    # A descriptor for the process's life; a file in a folder takes much longer to make.
+    stacks = os.memfd_create(STACK_FILE, os.MFD_CLOEXEC)
     faulthandler.register(STACK_SIGNAL, file=stacks, all_threads=True)
     sys.breakpointhook = _breakpoint
 

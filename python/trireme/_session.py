@@ -11,10 +11,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import stat
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -37,6 +35,8 @@ class Description:
 
 def base() -> Path:
     """Return the folder of all sessions of this user on this node."""
+    import tempfile  # as below: workers do without it
+
     return Path(tempfile.gettempdir()) / f"trireme-{os.getuid()}"
 
 
@@ -90,7 +90,7 @@ def remove(folder: Path) -> None:
         del os.environ[VARIABLE]
     if (metrics := sys.modules.get("trireme.util._metric_files")) is not None:
         metrics.close()
-    shutil.rmtree(folder, ignore_errors=True)
+    _remove_all(folder)
     try:
         folder.parent.rmdir()
     except OSError:
@@ -121,10 +121,16 @@ def sessions() -> list[Path]:
     return sorted(found, key=lambda folder: folder.stat().st_mtime)
 
 
+def _remove_all(folder: Path) -> None:
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def _remove_stale(top: Path) -> None:
     for folder in top.glob("*-*"):
         if not _alive(folder):
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove_all(folder)
 
 
 def _alive(folder: Path) -> bool:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import signal
 import sys
 from typing import Any
 
+import _signal
+
 from trireme import _errors, _observe, _reseed, _state
 from trireme._functions import imported
+from trireme._native import WorkerCore
 from trireme._serialization import NONE_RESULT, _loads, load_with_refs, pack, unpack_args
 
 _GENERATOR = 0x20
@@ -452,6 +454,8 @@ def _run_coroutine(result: Any, flags: int) -> Any:
     return items()
 
 
+#: Programs of this job import it as `ray`.
+_serves_ray = False
 _RANK_DEVICES = os.environ.get("CUDA_VISIBLE_DEVICES", "")
 
 
@@ -476,6 +480,8 @@ def prepare_process() -> None:
 
     faulthandler.enable(all_threads=False)
     _observe.prepare()
+    global _serves_ray
+    _serves_ray = os.environ.get("TRIREME_RAY") == "1"
 
 
 def start(command: bytes, environment: str, root: str) -> None:
@@ -484,15 +490,12 @@ def start(command: bytes, environment: str, root: str) -> None:
     """
     env = json.loads(environment) if environment else {}
     broken = None
-    if env.get("py_executable") and "TRIREME_WORKER_STARTED" not in os.environ:
+    if env.get("py_executable") and os.environ.pop("TRIREME_WORKER_STARTED", None) is None:
         broken = _start_in(env, command, root)
-    os.environ.pop("TRIREME_WORKER_STARTED", None)
     _reseed.reseed()
-    from trireme._native import WorkerCore
-
     worker = Worker(WorkerCore(command), env)
     _observe.start_worker(rank=worker.core.rank, worker_id=worker.core.worker_id)
-    if os.environ.get("TRIREME_RAY") == "1":  # its import is dear
+    if _serves_ray:  # its import is dear
         from trireme import _rayhook
 
         _rayhook.install_if_asked()
@@ -500,7 +503,7 @@ def start(command: bytes, environment: str, root: str) -> None:
     _state.core = worker.core
     _state.worker = worker
     _state.session = 1
-    signal.signal(signal.SIGINT, worker.on_interrupt)
+    _signal.signal(_signal.SIGINT, worker.on_interrupt)
     worker.run()
     _leave(0)
 

@@ -26,9 +26,11 @@ import _socket
 
 _REPORT = struct.Struct("<cIii")
 _PACKET_BYTES_MAX = 1 << 18
-#: What the template process runs. os.register_at_fork() only notes: see _Zygote._forked().
+#: What the template process runs. os.register_at_fork() only notes: see _Zygote._forked(). There are no collections: they
+#: take a tenth of the time of the imports, and what they free in shared pages workers would fill and so copy them.
 _PROGRAM = """
-import os, sys
+import gc, os, sys
+gc.disable()
 register, hooks = os.register_at_fork, []
 os.register_at_fork = lambda **given: hooks.append(given)
 sys.path[0] = sys.argv[1]
@@ -141,7 +143,6 @@ class _Zygote:
 
             _reseed.prepare()
         # A collection in a worker then leaves the shared pages alone.
-        gc.collect()
         gc.freeze()
 
     def run(self) -> None:
@@ -215,6 +216,7 @@ class _Zygote:
     # is most of what its start takes. So the signal module without its enumerations, and no import.
     def _become_worker(self, command: bytes, fields: dict, parent: int, hooks: list) -> None:
         try:
+            gc.enable()
             self._forked(hooks)
             if not self.become_worker(parent, fields["rank_pid"], fields["out_fd"], fields["err_fd"]):
                 os._exit(0)

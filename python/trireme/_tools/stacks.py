@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -34,16 +35,23 @@ def of_workers(folder: Path) -> list[dict[str, Any]]:
     for process in _observe.read_folder(folder):
         if process["alive"]:
             what = process.get("class_name") or "worker"
-            found.append({"pid": process["pid"], "what": what, "text": _stack(process["pid"], folder)})
+            found.append({"pid": process["pid"], "what": what, "text": _stack(process["pid"])})
     return found
 
 
-def _stack(pid: int, folder: Path) -> str:
+def _stack(pid: int) -> str:
     if tool := shutil.which("py-spy"):
         done = subprocess.run([tool, "dump", "--pid", str(pid)], capture_output=True, text=True, check=False)
         if done.returncode == 0:
             return done.stdout
-    return _dumped(pid, folder / "events" / f"{pid}.stack")
+    try:
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed by now
+                if _observe.STACK_FILE in os.readlink(entry):
+                    return _dumped(pid, entry)
+    except OSError as error:
+        return f"(no stack: {error})\n"
+    return "(no stack: the process writes none)\n"
 
 
 def _dumped(pid: int, path: Path) -> str:
