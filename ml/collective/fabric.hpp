@@ -34,6 +34,7 @@ class Fabric {
   std::uint32_t local = 0;
   std::uint32_t locals = 1;
   std::uint32_t cores = 1;  ///< that the members of the node may run on
+  Thresholds thresholds;    ///< as member 0 has them
 
   transport::Fd bell_read, bell_write;  ///< this member's doorbell, where the group spans nodes
   std::unique_ptr<Segment> segment;

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <bit>
+#include <cstdlib>
 #include <cstring>
 #include <map>
 #include <random>
@@ -15,7 +16,7 @@
 namespace trireme::ml {
 namespace {
 
-constexpr std::uint32_t kProtocol = 2;  // of the three rounds and the segment
+constexpr std::uint32_t kProtocol = 3;  // of the three rounds and the segment
 
 using Cores = std::array<std::uint64_t, 16>;  // a bit each
 
@@ -36,6 +37,13 @@ Cores usable_cores() {
   return cores;
 }
 
+/// As text, which the others read: an unreadable one is everybody's error then.
+std::string wanted_thresholds(const CommunicatorOptions& options) {
+  if (options.thresholds) return to_string(*options.thresholds);
+  const char* text = std::getenv("TRIREME_COLLECTIVES");
+  return text == nullptr ? "" : text;
+}
+
 Bytes hello(const Fabric& fabric, const transport::Member& self, const CommunicatorOptions& options) {
   Bytes out;
   Writer writer(out);
@@ -48,6 +56,7 @@ Bytes hello(const Fabric& fabric, const transport::Member& self, const Communica
   writer.text(self.host);
   writer.put(self.pid);
   for (const auto word : usable_cores()) writer.put(word);
+  writer.text(fabric.rank == 0 ? wanted_thresholds(options) : "");
   return out;
 }
 
@@ -67,6 +76,7 @@ Status read_hellos(Fabric& fabric, const std::vector<Bytes>& hellos, const Commu
     place.host = reader.text();
     place.pid = reader.get<std::int32_t>();
     for (auto& word : cores[member]) word = reader.get<std::uint64_t>();
+    const std::string thresholds(reader.text());
     if (!reader.done() || protocol != kProtocol)
       return make_error(Errc::build_mismatch, fmt::format("member {} runs another version of Trireme", member));
     if (rank != member || size != fabric.size || name != options.name || fixed != options.fixed_order)
@@ -75,6 +85,13 @@ Status read_hellos(Fabric& fabric, const std::vector<Bytes>& hellos, const Commu
           fmt::format("member {} wants to be member {} of {} in a group named '{}' (fixed_order {}), this "
                       "one is member {} of {} in '{}' (fixed_order {})",
                       member, rank, size, name, fixed, fabric.rank, fabric.size, options.name, options.fixed_order));
+    if (member == 0) {
+      auto parsed = parse_thresholds(thresholds);
+      if (!parsed.ok())
+        return make_error(Errc::invalid_argument,
+                          fmt::format("TRIREME_COLLECTIVES of member 0: {}", parsed.error().message));
+      fabric.thresholds = *parsed;
+    }
     const auto [entry, fresh] = known.emplace(node, fabric.nodes.size());
     if (fresh) fabric.nodes.emplace_back();
     place.node = entry->second;

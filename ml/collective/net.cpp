@@ -18,9 +18,6 @@ constexpr unsigned kShortId = 2;
 /// Over TCP a rendezvous saves no copy, and costs a round trip: up to here the data go at once. One fragment of the
 /// receive buffers that the worker asks for.
 constexpr std::size_t kEagerTcpBytes = 512U << 10U;
-/// To a member that may not have joined yet, no more than the sockets hold: behind what is stuck it could not be told
-/// that the group is broken.
-constexpr std::size_t kUnaskedTcpBytes = 32U << 10U;
 constexpr Nanos kReleaseMax = kSecond;  // for UCX to give back what it holds once its endpoints are closed by force
 
 std::uint64_t draw_token() {
@@ -160,7 +157,7 @@ void Net::transmit(Peer& peer, Kind kind, MessagePtr message, Key key) {
   auto sending = std::make_unique<Sending>(Sending{this, head, std::move(message)});
   param.cb.send = &Net::on_sent;
   param.user_data = sending.get();
-  if (peer.over_tcp && bytes <= (sending->message->joined ? kEagerTcpBytes : kUnaskedTcpBytes)) {
+  if (peer.over_tcp && bytes <= (sending->message->joined ? kEagerTcpBytes : Net::kUnaskedBytes)) {
     param.op_attr_mask |= UCP_OP_ATTR_FIELD_FLAGS;
     param.flags = UCP_AM_SEND_FLAG_EAGER;
   }

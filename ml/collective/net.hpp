@@ -24,6 +24,10 @@ namespace trireme::ml {
 /// Threading: the group's driver. Errors: on_lost. Lifetime: within the mailbox's.
 class Net {
  public:
+  /// To a member that may not have joined yet, no more than the sockets hold: behind what is stuck it could not be told
+  /// that the group is broken.
+  static constexpr std::size_t kUnaskedBytes = 32U << 10U;
+
   static Result<std::unique_ptr<Net>> create(std::uint32_t self, std::uint32_t size, Mailbox& mailbox);
   ~Net();
   Net(const Net&) = delete;

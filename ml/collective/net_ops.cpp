@@ -5,7 +5,6 @@
 #include <cstring>
 
 #include "ml/collective/fold.hpp"
-#include "ml/collective/thresholds.hpp"
 
 namespace trireme::ml {
 namespace {
@@ -63,7 +62,7 @@ Task doubling(Fabric& fabric, Team team, void* data, std::size_t count, DType ty
   for (std::uint32_t distance = 1; distance < core; distance *= 2, ++step) {
     const std::uint32_t partner = place ^ distance;
     const std::uint32_t peer = team.at(partner < extra ? 2 * partner + 1 : partner + extra);
-    const bool large = bytes > kThresholds.net_doubling_bytes;
+    const bool large = bytes > Net::kUnaskedBytes;
     if (large) co_await meet(fabric, peer, peer, step + kMeetings);
     auto sent = fabric.send(peer, step, data, bytes, large);  // first: its way is the longest
     auto got = fabric.receive(peer, step, other, bytes);
@@ -93,7 +92,7 @@ class Ring {
         element_(bytes_of(type)),
         parts_(shares(count, team.size())) {
     at_ = starts(parts_, element_);
-    segment_ = std::max<std::size_t>(1, kThresholds.net_segment_bytes / element_);
+    segment_ = std::max<std::size_t>(1, fabric_.thresholds.net_segment / element_);
     segments_ = std::max<std::size_t>(1, (parts_[0] + segment_ - 1) / segment_);  // the first share is the largest
   }
   std::size_t items() const { return 2 * (team_.size() - 1) * segments_; }  ///< received by each member
@@ -189,7 +188,7 @@ Task message_barrier(Fabric& fabric, Team team) {
 Task message_all_reduce(Fabric& fabric, Team team, void* data, std::size_t count, DType type, ReduceOp op) {
   if (team.size() == 1) co_return;
   const std::size_t bytes = count * bytes_of(type);
-  const auto few_steps = team.size() == 2 ? kThresholds.net_doubling_of_two_bytes : kThresholds.net_doubling_bytes;
+  const auto few_steps = team.size() == 2 ? fabric.thresholds.net_doubling_of_two : fabric.thresholds.net_doubling;
   if (bytes <= few_steps || count < team.size())
     co_await doubling(fabric, team, data, count, type, op);
   else
@@ -203,7 +202,7 @@ Task message_reduce_scatter(Fabric& fabric, Team team, const void* in, void* out
   const std::uint32_t n = team.size();
   const std::size_t mine = counts[team.self];
   // In pieces, which bounds the memory for what the others send.
-  const std::size_t piece = std::max<std::size_t>(1, kThresholds.net_segment_bytes / element);
+  const std::size_t piece = std::max<std::size_t>(1, fabric.thresholds.net_segment / element);
   std::size_t longest = 0;
   for (const auto count : counts) longest = std::max(longest, count);
   const std::size_t pieces = std::max<std::size_t>(1, (longest + piece - 1) / piece);
@@ -257,7 +256,7 @@ Task ordered_all_reduce(Fabric& fabric, Team team, void* data, std::size_t count
   const std::size_t element = bytes_of(type);
   const std::size_t bytes = count * element;
   const std::uint32_t n = team.size();
-  if (bytes <= kThresholds.fixed_direct_bytes) {
+  if (bytes <= fabric.thresholds.fixed_direct) {
     std::byte* arrivals = fabric.scratch(n * bytes);
     std::vector<MessagePtr> messages;
     std::vector<const void*> inputs(n, data);
@@ -289,7 +288,7 @@ Task ordered_reduce(Fabric& fabric, Team team, void* data, std::size_t count, DT
   const std::uint32_t n = team.size();
   const std::uint32_t peer = team.at(root);
   std::vector<MessagePtr> messages;
-  if (bytes <= kThresholds.fixed_direct_bytes) {
+  if (bytes <= fabric.thresholds.fixed_direct) {
     if (team.self != root) {
       messages.push_back(fabric.send(peer, team.base, data, bytes));
       co_await fabric.until_all_done(messages);
@@ -330,7 +329,7 @@ Task message_broadcast(Fabric& fabric, Team team, void* data, std::size_t bytes,
   if (n == 1) co_return;
   const std::uint32_t place = (team.self + n - root) % n;
   std::vector<MessagePtr> sent;
-  if (bytes <= kThresholds.net_tree_bytes || n == 2) {
+  if (bytes <= fabric.thresholds.net_tree || n == 2) {
     // Binomial: position p hears from p without its highest bit, and then tells p plus higher bits.
     if (place != 0) {
       auto got = fabric.receive(team.at(place - std::bit_floor(place) + root), team.base, data, bytes);
@@ -341,7 +340,7 @@ Task message_broadcast(Fabric& fabric, Team team, void* data, std::size_t bytes,
     co_await fabric.until_all_done(sent);
     co_return;
   }
-  const std::size_t segment = kThresholds.net_segment_bytes;
+  const std::size_t segment = fabric.thresholds.net_segment;
   const std::size_t segments = (bytes + segment - 1) / segment;
   const auto part = [&](std::size_t i) { return std::min(segment, bytes - i * segment); };
   std::vector<MessagePtr> received;

@@ -5,7 +5,6 @@
 #include <cstring>
 
 #include "ml/collective/fold.hpp"
-#include "ml/collective/thresholds.hpp"
 
 namespace trireme::ml {
 namespace {
@@ -95,7 +94,7 @@ std::size_t chunks_of(std::size_t count, std::size_t chunk) {
 }  // namespace
 
 bool is_direct(const Fabric& fabric, std::size_t bytes) {
-  return bytes <= kInlineBytes || (bytes <= kSlotBytes && bytes * fabric.locals <= kThresholds.node_direct_bytes);
+  return bytes <= kInlineBytes || (bytes <= kSlotBytes && bytes * fabric.locals <= fabric.thresholds.node_direct);
 }
 
 void direct_publish(Fabric& fabric, const void* in, std::size_t bytes) {
@@ -134,7 +133,7 @@ Task node_reduce(Fabric& fabric, const void* in, void* out, std::size_t count, D
     co_return;
   }
   Segment& segment = *fabric.segment;
-  const std::size_t chunk = std::min(kStageBytes, kThresholds.node_chunk_bytes) / element;
+  const std::size_t chunk = std::min(kStageBytes, fabric.thresholds.node_chunk) / element;
   const auto parts_of = [&](std::size_t i) { return Parts(std::min(chunk, count - i * chunk), members, element); };
   co_await pipeline(
       fabric, chunks_of(count, chunk),
@@ -175,7 +174,7 @@ Task node_reduce(Fabric& fabric, const void* in, void* out, std::size_t count, D
 }
 
 Task node_broadcast(Fabric& fabric, void* data, std::size_t bytes, std::uint32_t root) {
-  const std::size_t chunk = std::min(kStageBytes, kThresholds.node_chunk_bytes);
+  const std::size_t chunk = std::min(kStageBytes, fabric.thresholds.node_chunk);
   const auto part = [&](std::size_t i) { return std::min(chunk, bytes - i * chunk); };
   Segment& segment = *fabric.segment;
   co_await pipeline(
@@ -190,7 +189,7 @@ Task node_broadcast(Fabric& fabric, void* data, std::size_t bytes, std::uint32_t
 }
 
 Task node_all_gather(Fabric& fabric, const void* mine, void* all, std::size_t bytes) {
-  const std::size_t chunk = std::min(kStageBytes, kThresholds.node_chunk_bytes);
+  const std::size_t chunk = std::min(kStageBytes, fabric.thresholds.node_chunk);
   const auto part = [&](std::size_t i) { return std::min(chunk, bytes - i * chunk); };
   Segment& segment = *fabric.segment;
   copy_bytes(bytes_at(all, fabric.local * bytes), mine, bytes);
@@ -214,7 +213,7 @@ Task node_reduce_scatter(Fabric& fabric, const void* all, void* mine, std::size_
   const std::uint32_t members = fabric.locals;
   Segment& segment = *fabric.segment;
   // A chunk holds a piece for every member.
-  const std::size_t piece = std::max<std::size_t>(kThresholds.node_chunk_bytes / members / 64 * 64, 64) / element;
+  const std::size_t piece = std::max<std::size_t>(fabric.thresholds.node_chunk / members / 64 * 64, 64) / element;
   const auto elements = [&](std::size_t i) { return std::min(piece, count - i * piece); };
   co_await pipeline(
       fabric, chunks_of(count, piece),
@@ -237,7 +236,7 @@ Task node_all_to_all(Fabric& fabric, const void* from, void* to, std::size_t byt
   const std::uint32_t self = fabric.local;
   const std::uint32_t members = fabric.locals;
   Segment& segment = *fabric.segment;
-  const std::size_t piece = std::max<std::size_t>(kThresholds.node_chunk_bytes / members / 64 * 64, 64);
+  const std::size_t piece = std::max<std::size_t>(fabric.thresholds.node_chunk / members / 64 * 64, 64);
   const auto part = [&](std::size_t i) { return std::min(piece, bytes - i * piece); };
   copy_bytes(bytes_at(to, self * bytes), bytes_at(from, self * bytes), bytes);
   co_await pipeline(

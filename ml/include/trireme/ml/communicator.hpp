@@ -3,11 +3,13 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "base/result.hpp"
+#include "trireme/ml/thresholds.hpp"
 #include "trireme/ml/types.hpp"
 
 namespace trireme::ml {
@@ -24,6 +26,8 @@ struct CommunicatorOptions {
   /// Reductions combine members in the order of their ranks, whatever the algorithm, the sizes and the placement: the
   /// same bits for the same number of members. Costs speed between nodes.
   bool fixed_order = false;
+  /// Without them, what the environment variable TRIREME_COLLECTIVES says, else the defaults. Only member 0's count.
+  std::optional<Thresholds> thresholds;
 };
 
 /// An operation failed on every member. Once thrown for a lost member, a timeout or a disagreement the group is of no
