@@ -1,13 +1,20 @@
 #include "core/local_actor.hpp"
 
+#include <algorithm>
 #include <memory>
+
+#include "base/clock.hpp"
 
 namespace trireme::detail {
 
 namespace {
 
-/// How many items one run works off before other work of the thread gets its turn.
-constexpr int kSlice = 256;
+/// After this time other work of the thread gets its turn; looked at between every so many items. An actor that had to
+/// wait longer with items in its mailbox may go on as long as it waited, so that a sink keeps up with long senders
+/// instead of filling memory, but no longer than the maximum.
+constexpr Nanos kSlice = kMillisecond;
+constexpr Nanos kSliceMax = 10 * kMillisecond;
+constexpr int kItemsBetweenLooks = 32;
 
 MailItem::Ran run_call_item(MailItem* item, LocalActor& actor) {
   auto* call = static_cast<CallBase*>(item);
@@ -191,12 +198,21 @@ bool LocalActor::run_item(MailItem* item) {
 }
 
 void LocalActor::run(const Cell* until) {
+  Nanos slice_end = 0;
   for (int done = 0;;) {
+    bool leave = false;
     if (until != nullptr && until->ready()) {
       if (head_ == nullptr && go_idle()) return;
-      done = kSlice;
+      leave = true;
     }
-    if (done >= kSlice) {
+    if (done == kItemsBetweenLooks) {
+      done = 0;
+      const Nanos now = SystemClock::read();
+      if (slice_end == 0) slice_end = now + std::clamp(left_ == 0 ? 0 : now - left_, kSlice, kSliceMax);
+      leave |= now >= slice_end;
+    }
+    if (leave) {
+      left_ = slice_end == 0 ? 0 : SystemClock::read();
       retain();
       claimed.store(false, std::memory_order_release);
       return host_.push_back_of_line(this);

@@ -69,6 +69,7 @@ struct LocalActor final : scheduler::Work {
   std::atomic<ErrorInfo*> dead_{nullptr};
   std::atomic<bool> blocked_{false};  // concurrency: the runner left because max_concurrency calls run
   bool ended_ = false;
+  Nanos left_ = 0;  // when the last run left items behind because its time was over
 };
 
 /// Attaches `item` to arguments that are not here yet; call before deliver(). True when all are here.

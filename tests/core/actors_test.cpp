@@ -1,6 +1,8 @@
 // Actors in one rank: order, arguments, concurrency, coroutines, names.
 #include <doctest/doctest.h>
 
+#include <atomic>
+#include <chrono>
 #include <stdexcept>
 #include <thread>
 
@@ -106,6 +108,23 @@ std::vector<int> count_up(int n) {
   std::vector<int> values;
   for (int i = 0; i < n; ++i) values.push_back(i);
   return values;
+}
+
+std::atomic<int> spun{0};
+std::atomic<int> spun_before_task{-1};
+
+struct Spinner {
+  void spin() {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::microseconds(10);
+    while (std::chrono::steady_clock::now() < end) {
+    }
+    spun.fetch_add(1, std::memory_order_relaxed);
+  }
+};
+
+void note_spins() {
+  spun_before_task.store(spun.load(std::memory_order_relaxed), std::memory_order_relaxed);
+  spun_before_task.notify_all();
 }
 
 }  // namespace actors_test
@@ -357,4 +376,18 @@ TEST_CASE("an actor's resources are its own until it ends") {
   CHECK_FALSE(waits.ready());
   first = {};
   CHECK(trireme::get(waits) == std::vector{2});
+}
+
+TEST_CASE("actors with long mailboxes let other work have its turn, and get theirs") {
+  constexpr int kCalls = 5000;  // 50 ms each
+  std::vector<Actor<Spinner>> busy;
+  for (unsigned i = 0; i < trireme::topology().threads; ++i) busy.push_back(trireme::spawn<Spinner>());
+  std::vector<Ref<trireme::detail::Nothing>> last(busy.size());
+  for (int call = 0; call < kCalls; ++call)
+    for (std::size_t i = 0; i < busy.size(); ++i) last[i] = busy[i].call<&Spinner::spin>();
+  const auto task = trireme::submit<&note_spins>();
+  spun_before_task.wait(-1);  // get() would run the task here
+  CHECK(spun_before_task.load() < kCalls);
+  for (const auto& each : last) trireme::get(each);
+  CHECK(spun.load() == kCalls * static_cast<int>(busy.size()));
 }
