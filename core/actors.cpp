@@ -301,7 +301,7 @@ void Actors::on_create(Rank from, Reader& in) {
   hosted_[id] = actor;
   auto early = early_.extract(id);
   if (!early.empty()) {
-    for (auto& deliver : early.mapped()) deliver(actor);
+    for (const auto& call : early.mapped()) deliver(actor, call.item, call.deps);
   }
 }
 
@@ -376,14 +376,7 @@ void Actors::send_or_deliver(ActorCell* actor, LocalActor* local, detail::CallBa
   const auto host = host_of(actor);
   auto& entry = refs_.export_cell(actor);
   if (host == context_.self) {
-    auto deliver = [this, call, wait](LocalActor* hosted) {
-      detail::watch_deps(*hosted, call, wait, [this](Cell* dep) { refs_.need(dep); });
-      hosted->deliver(call);
-    };
-    if (const auto at = hosted_.find(entry.id); at != hosted_.end()) return deliver(at->second);
-    if (auto gone = never_comes(entry.id)) return fail_with(std::move(*gone));
-    early_[entry.id].push_back(std::move(deliver));
-    return;
+    return deliver_or_keep(entry.id, context_.self, call, wait);
   }
   if (host >= context_.size || !context_.alive(host)) {
     return fail_with(
@@ -421,18 +414,23 @@ void Actors::on_call(Rank from, Reader& in) {
     return in.fail();
   std::vector<CellRef> wait(item->args.refs.begin(), item->args.refs.begin() + static_cast<std::ptrdiff_t>(deps));
   auto* const raw = item.release();
-  auto deliver = [this, raw, wait = std::move(wait)](LocalActor* hosted) {
-    detail::watch_deps(*hosted, raw, wait, [this](Cell* dep) { refs_.need(dep); });
-    hosted->deliver(raw);
-  };
-  if (const auto at = hosted_.find(actor); at != hosted_.end()) return deliver(at->second);
   // A handle of an actor that this rank owns and hosts is registered when it is exported.
-  if (auto* entry = refs_.find(actor); entry != nullptr) {
+  if (auto* entry = refs_.find(actor); entry != nullptr && !hosted_.contains(actor)) {
     if (auto* local = static_cast<ActorCell*>(entry->cell)->local.load(std::memory_order_acquire))
-      return deliver(local);
+      return deliver(local, raw, wait);
   }
-  if (const auto gone = never_comes(actor)) return raw->mail_ops->fail(raw, *gone);
-  early_[actor].push_back(std::move(deliver));
+  deliver_or_keep(actor, from, raw, std::move(wait));
+}
+
+void Actors::deliver(LocalActor* actor, detail::MailItem* item, const std::vector<CellRef>& deps) {
+  detail::watch_deps(*actor, item, deps, [this](Cell* dep) { refs_.need(dep); });
+  actor->deliver(item);
+}
+
+void Actors::deliver_or_keep(ObjectId actor, Rank from, detail::MailItem* item, std::vector<CellRef> deps) {
+  if (const auto at = hosted_.find(actor); at != hosted_.end()) return deliver(at->second, item, deps);
+  if (const auto gone = never_comes(actor)) return item->mail_ops->fail(item, *gone);
+  early_[actor].push_back({from, item, std::move(deps)});
 }
 
 /// Why an actor that is not here will not be created here either.
@@ -541,7 +539,19 @@ void Actors::on_rank_dead(Rank dead) {
     actor->kill(runtime_error(context_, Errc::actor_died, fmt::format("rank {}, which owned the actor, died", dead)));
     actor->release();
   }
-  std::erase_if(early_, [&](const auto& item) { return item.first.owner == dead; });
+  // Calls of an actor that will not be created any more, and those of the dead rank, which nobody waits for.
+  std::vector<EarlyCall> lost;
+  for (auto& [id, calls] : early_) {
+    std::erase_if(calls, [&, owner = id.owner](EarlyCall& call) {
+      if (owner != dead && call.from != dead) return false;
+      lost.push_back(std::move(call));
+      return true;
+    });
+  }
+  std::erase_if(early_, [](const auto& item) { return item.second.empty(); });
+  const auto error =
+      runtime_error(context_, Errc::actor_died, fmt::format("rank {} died before the actor was created", dead));
+  for (const auto& call : lost) call.item->mail_ops->fail(call.item, error);
 }
 
 void Actors::shut_down() {

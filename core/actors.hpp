@@ -72,6 +72,8 @@ class Actors {
   void on_unreferenced(Entry& entry);
   void on_rank_dead(Rank dead);
   std::size_t hosted() const { return hosted_.size(); }
+  /// Actors with calls that came before their creation.
+  std::size_t early() const { return early_.size(); }
   /// The end of the job: kills all hosted actors so that their destructors run.
   void shut_down();
 
@@ -85,6 +87,8 @@ class Actors {
                         detail::MailItem* construct, std::vector<CellRef> deps,
                         std::function<void(std::string)> refused);
   void fail(ActorCell* cell, detail::CallBase* construct, detail::ErrorInfo error);
+  void deliver(LocalActor* actor, detail::MailItem* item, const std::vector<CellRef>& deps);
+  void deliver_or_keep(ObjectId actor, Rank from, detail::MailItem* item, std::vector<CellRef> deps);
   std::optional<detail::ErrorInfo> never_comes(ObjectId actor) const;
 
   Context& context_;
@@ -92,7 +96,12 @@ class Actors {
   Tasks& tasks_;
   std::unordered_map<ObjectId, LocalActor*> hosted_;
   /// Calls that arrived from a third rank before the owner's create.
-  std::unordered_map<ObjectId, std::vector<std::function<void(LocalActor*)>>> early_;
+  struct EarlyCall {
+    Rank from = kNoRank;
+    detail::MailItem* item = nullptr;
+    std::vector<CellRef> deps;
+  };
+  std::unordered_map<ObjectId, std::vector<EarlyCall>> early_;
   std::vector<CellRef> detached_;
   std::uint32_t round_robin_ = 0;
 };

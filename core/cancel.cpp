@@ -20,6 +20,21 @@ void CancelledKeys::remember(std::uint64_t key) {
   order_.pop_front();
 }
 
+namespace {
+
+/// An error: the rank died, and what it had is not with it any more. One that answers what is no bool has nothing
+/// either.
+bool says_yes(const Ref<bool>& answer) {
+  if (answer.cell()->form() == detail::CellForm::error) return false;
+  try {
+    return get(answer);
+  } catch (const Exception&) {
+    return false;
+  }
+}
+
+}  // namespace
+
 void CancelRound::await(const Ref<bool>& answer) {
   struct Answer final : detail::Waiter {
     std::shared_ptr<CancelRound> round;
@@ -31,9 +46,7 @@ void CancelRound::await(const Ref<bool>& answer) {
   waiter->ref = answer;
   waiter->fire = [](detail::Waiter* w) {
     const std::unique_ptr<Answer> self(static_cast<Answer*>(w));
-    // An error: the rank died, and what it had is not with it any more.
-    const auto& cell = self->ref.cell();
-    self->round->heard(cell->form() != detail::CellForm::error && get(self->ref));
+    self->round->heard(says_yes(self->ref));
   };
   detail::on_ready(answer.cell().get(), waiter);
 }

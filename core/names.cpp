@@ -27,11 +27,18 @@ void Names::on_reply(Rank from, Reader& in) {
   const auto token = in.varint();
   if (in.get<std::uint8_t>() != 0) {
     const auto error = decode_error(in);
-    if (!in.done()) return in.fail();
+    const auto at = waiting_.find(token);
+    if (!in.done() || (from != 0 && at != waiting_.end() && at->second.name.empty())) return in.fail();
     return resolve(token, {}, &error);
   }
   auto refs = refs_.read(in, from);
   if (!in.done() || refs.size() > 1) return in.fail();
+  // A look-up is answered with an actor, by its owner or rank 0; the rest without one, by rank 0.
+  if (const auto at = waiting_.find(token); at != waiting_.end()) {
+    const bool looked_up = !at->second.name.empty();
+    if (looked_up ? refs.empty() || refs[0]->kind() != detail::CellKind::actor : !refs.empty() || from != 0)
+      return in.fail();
+  }
   resolve(token, refs.empty() ? CellRef{} : std::move(refs[0]), nullptr);
 }
 

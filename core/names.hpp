@@ -26,6 +26,10 @@ class Names {
   void on_reply(Rank from, Reader& in);
   void on_del(Rank from, Reader& in);
   void on_rank_dead(Rank dead);
+  /// Rank 0.
+  std::size_t known() const { return names_.size(); }
+  /// Questions without an answer.
+  std::size_t waiting() const { return waiting_.size(); }
 
  private:
   struct Named {

@@ -227,7 +227,7 @@ void Refs::answer(Entry& entry, Rank to) {
 
 void Refs::on_subscribe(Rank from, Reader& in) {
   const auto id = in.id();
-  if (!in.done()) return in.fail();
+  if (!in.done() || id.owner != context_.self) return in.fail();
   auto* entry = find(id);
   if (entry == nullptr) {
     auto out = context_.begin(MessageType::value);
@@ -387,6 +387,8 @@ void Refs::on_value(Rank from, Reader& in) {
   const auto id = in.id();
   Reader peek = in;
   const auto kind = peek.get<ValueKind>();
+  // Only the owner says what an object is.
+  if (id.owner != from) return in.fail();
   auto* entry = find(id);
   if (kind == ValueKind::error) {
     in = peek;
@@ -456,9 +458,9 @@ void Refs::on_release(Rank from, Reader& in) {
   maybe_free(*entry);
 }
 
-void Refs::on_free_result(Rank, Reader& in) {
+void Refs::on_free_result(Rank from, Reader& in) {
   const auto key = in.id();
-  if (!in.done()) return in.fail();
+  if (!in.done() || key.owner != from) return in.fail();
   held_.erase(key);
 }
 

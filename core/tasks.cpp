@@ -268,13 +268,16 @@ void Tasks::on_task(Rank from, Reader& in) {
   spec.returns = static_cast<std::uint16_t>(returns);
   spec.deps = static_cast<std::uint32_t>(deps);
   if (spec.id.owner == context_.self && from != context_.self) {
-    // One of ours comes back. An earlier attempt of it must not run any more.
+    // One of ours comes back. An earlier attempt of it must not run any more, nor one that is here already.
     const auto at = pending_.find(spec.id.index);
-    if (at == pending_.end() || at->second.kind != Pending::Kind::task || at->second.spec.attempt != spec.attempt)
+    if (at == pending_.end() || at->second.kind != Pending::Kind::task || at->second.spec.attempt != spec.attempt ||
+        at->second.spec.placed || at->second.where == context_.self)
       return;
     at->second.where = context_.self;
     at->second.via = kNoRank;
     at->second.spec.hops = spec.hops;
+    // What runs is the task as we know it, whatever became of it on its way.
+    spec = at->second.spec;
   }
   accept(std::move(spec), from);
 }
@@ -391,10 +394,12 @@ void Tasks::on_moved(Rank from, Reader& in) {
   const auto attempt = in.varint();
   const auto hops = static_cast<std::uint32_t>(in.varint());
   const auto where = static_cast<Rank>(in.varint());
-  if (!in.done() || id.owner != context_.self || where >= context_.size) return in.fail();
+  // The owner is not told of what comes to itself.
+  if (!in.done() || id.owner != context_.self || where >= context_.size || where == context_.self) return in.fail();
   const auto at = pending_.find(id.index);
   // Two ranks that passed it on tell so on two links: what is later in truth may be earlier here.
   if (at == pending_.end() || at->second.spec.attempt != attempt || hops <= at->second.spec.hops) return;
+  if (at->second.stays()) return;
   at->second.spec.hops = hops;
   at->second.where = where;
   at->second.via = from;
@@ -485,8 +490,9 @@ void Tasks::on_done(Rank from, Reader& in) {
   if (!in.done()) return in.fail();
   const auto at = pending_.find(id.index);
   if (at == pending_.end() || at->second.spec.attempt != attempt ||
+      ((at->second.stays() || at->second.where == context_.self) && at->second.where != from) ||
       (failed == 0 && values.size() != at->second.results.size())) {
-    // Nobody waits for it any more: what is held there goes.
+    // Nobody waits for it any more, or not from there: what is held there goes.
     for (std::size_t i = 0; i < values.size(); ++i) {
       if (values[i].location) free_there(from, {id.owner, id.index + i});
     }

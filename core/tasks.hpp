@@ -108,6 +108,8 @@ class Tasks {
     std::vector<Rank> avoid;
     /// Who says that it gave the task to `where`: should it die, the task may have been lost on that way.
     Rank via = kNoRank;
+    /// Nobody but this rank gives it to another: `where` is the rank that has it.
+    bool stays() const { return kind == Kind::call || spec.placed; }
   };
   struct Placed;
   void place(std::shared_ptr<Placed> placed);

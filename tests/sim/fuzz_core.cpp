@@ -12,6 +12,7 @@
 #include <memory>
 
 #include "base/check.hpp"
+#include "core/message.hpp"
 #include "tests/sim/fuzz_input.hpp"
 #include "tests/sim/scene.hpp"
 #include "tests/sim/world.hpp"
@@ -65,6 +66,12 @@ class Recorder {
   std::map<int, std::map<std::size_t, Bytes>> hostile_, any_;
 };
 
+/// A rank is believed when it reports that it lost another: which end of a broken link is to blame, nobody can tell.
+bool slanders(const Bytes& message) {
+  Reader in(message);
+  return in.get<core::MessageType>() == core::MessageType::death_report && in.varint() == 1;
+}
+
 void run_world(const std::vector<Bytes>& messages, std::uint64_t seed = 1, Recorder* recorder = nullptr) {
   World world(small_world(seed), seed);
   if (recorder != nullptr) recorder->watch(world);
@@ -86,6 +93,7 @@ void run_world(const std::vector<Bytes>& messages, std::uint64_t seed = 1, Recor
     });
   });
   for (std::size_t i = 0; i < messages.size(); ++i) {
+    if (slanders(messages[i])) continue;
     const auto at = static_cast<Nanos>(20'000 + 7'000 * i);
     world.network.schedule(kHostile, at, [&world, &message = messages[i]] {
       auto& node = world.at(kHostile);
@@ -100,6 +108,10 @@ void run_world(const std::vector<Bytes>& messages, std::uint64_t seed = 1, Recor
   TRIREME_CHECK(worked, "ranks 0 and 1 work together");
   TRIREME_CHECK(world.at(0).core->context().alive(1) && world.at(1).core->context().alive(0),
                 "nobody but rank 2 is taken for dead");
+  if (const auto left = world.leaks(); !left.empty()) {
+    fmt::print(stderr, "{}", left);
+    TRIREME_CHECK(left.empty(), "what a dead rank held, or had others hold, is gone");
+  }
   if (recorder != nullptr) TRIREME_CHECK(world.shut_down().empty(), "the job ends");
 }
 

@@ -193,6 +193,9 @@ std::string World::leaks() {
     text += core.tasks().dump();
     count(core.tasks().foreign(), "tasks of other ranks");
     count(core.actors().hosted(), "hosted actors");
+    count(core.actors().early(), "actors that are called and not created");
+    count(core.names().known(), "names of actors");
+    count(core.names().waiting(), "questions for names");
     count(core.groups().groups(), "placement groups");
     count(node.store->stats().objects, "objects in the store");
     count(node.store->stats().dropped_pinned, "objects dropped, yet pinned");
