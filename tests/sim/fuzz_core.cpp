@@ -1,6 +1,15 @@
 /// Rank 2 of a small job sends rank 0 what the input says, in the place of what the protocol would: each message is
 /// taken or closes the connection; the program of rank 0 ends, and ranks 0 and 1 stay connected.
 ///
+/// Checked: every program ends, so every reference resolves to a value or an error, whatever it is; nothing is taken
+/// for dead but rank 2; once that is dead, ranks 0 and 1 hold no reference, result, task, call, actor, name, group,
+/// object, resource or timer any more, so all counts went to zero; under the address sanitizer, no memory that ranks 0
+/// and 1 took is lost (asked at the exit, for all inputs together). Not checked: what values say, for those that rank 2
+/// made may be anything; how often a task runs, for rank 2 may run what it was given and give it on as well; memory of
+/// rank 2, whose stacks are dropped as they stand; cycles that honest programs could make as well (an actor that keeps
+/// its own result); that nobody is slandered: a rank that reports the loss of rank 1 is believed, so such messages are
+/// left out.
+///
 /// With FUZZ_RECORD set to a folder, messages that the ranks send each other are written there: so the corpus is made,
 /// from an input that holds no message.
 
@@ -75,6 +84,7 @@ bool slanders(const Bytes& message) {
 void run_world(const std::vector<Bytes>& messages, std::uint64_t seed = 1, Recorder* recorder = nullptr) {
   World world(small_world(seed), seed);
   if (recorder != nullptr) recorder->watch(world);
+  world.at(kHostile).host->doomed = true;
   Ledger book(world);
   ledger = &book;
   constexpr std::uint64_t kEventsMax = 200'000;

@@ -2,6 +2,10 @@
 
 #include <algorithm>
 
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/lsan_interface.h>
+#endif
+
 #include "core/current.hpp"
 #include "core/foreign_task.hpp"
 
@@ -17,15 +21,32 @@ namespace {
 Strand* running_strand = nullptr;
 }  // namespace
 
+#if defined(__SANITIZE_ADDRESS__)
+Unaccounted::Unaccounted(bool on) : on_(on) {
+  if (on_) __lsan_disable();
+}
+Unaccounted::~Unaccounted() {
+  if (on_) __lsan_enable();
+}
+#else
+Unaccounted::Unaccounted(bool on) : on_(on) {}
+Unaccounted::~Unaccounted() = default;
+#endif
+
 /// A fiber that runs one strand after the other.
 struct Stack {
   std::unique_ptr<scheduler::Fiber> fiber;
   std::shared_ptr<Strand> strand;
   scheduler::Fiber* starter = nullptr;
 
+  /// Never destroyed, as a strand of a rank that was killed does not end: what a leak check finds is no stack.
   static std::vector<Stack*>& pool() {
-    static std::vector<Stack*> stacks;
-    return stacks;
+    static auto* stacks = new std::vector<Stack*>;
+    return *stacks;
+  }
+  static std::vector<Stack*>& all() {
+    static auto* stacks = new std::vector<Stack*>;
+    return *stacks;
   }
   static scheduler::Fiber& main() {
     static scheduler::Fiber fiber;
@@ -40,6 +61,7 @@ struct Stack {
     auto* stack = new Stack;
     stack->fiber = scheduler::Fiber::create(kStackBytes, &Stack::entry, stack);
     TRIREME_CHECK(stack->fiber != nullptr, "no memory for a stack");
+    all().push_back(stack);
     return stack;
   }
   static void entry(void* argument) {
@@ -93,6 +115,13 @@ std::size_t Strand::stack_left() const {
 SimHost::SimHost(transport::SimNetwork& network, Rank self, Options options, std::uint64_t seed)
     : network_(network), self_(self), options_(options), rng_(seed) {}
 
+void SimHost::later(Nanos at, std::function<void()> what) {
+  network_.schedule(self_, at, [this, what = std::move(what)] {
+    const Unaccounted scope(doomed);
+    what();
+  });
+}
+
 Nanos SimHost::task_time() {
   // Mostly short; now and then one that others steal behind.
   const auto max = rng_.chance(0.05) ? 20 * options_.task_max : options_.task_max;
@@ -101,6 +130,7 @@ Nanos SimHost::task_time() {
 
 void SimHost::step(const std::function<void()>& what) {
   if (dead) return;
+  const Unaccounted scope(doomed);
   auto* before = core::set_current(core);
   ++depth_;
   if (what) what();
@@ -149,7 +179,7 @@ void SimHost::post(scheduler::Command* command) {
   if (depth_ > 0 || dead) return;
   if (options_.late_posts > 0 && rng_.chance(options_.late_posts)) {
     if (std::exchange(drain_due_, true)) return;
-    network_.schedule(self_, soon(3 * kMicrosecond), [this] {
+    later(soon(3 * kMicrosecond), [this] {
       drain_due_ = false;
       step(nullptr);
     });
@@ -162,7 +192,7 @@ void SimHost::arm_timer() {
   const auto deadline = core->next_deadline();
   if (deadline == kForever || deadline >= timer_) return;
   timer_ = deadline;
-  network_.schedule(self_, deadline, [this] {
+  later(deadline, [this] {
     timer_ = kForever;
     step(nullptr);
   });
@@ -180,7 +210,7 @@ void SimHost::wake_blocked() {
       ready_.push_back(std::move(strand));
       told_idle_ = false;
     } else {
-      network_.schedule(self_, soon(kMicrosecond), [strand] { strand->resume(); });
+      later(soon(kMicrosecond), [strand] { strand->resume(); });
     }
   }
 }
@@ -189,7 +219,7 @@ void SimHost::dispatch() {
   while (busy_ < options_.cores && busy_ < queue_.size() + ready_.size()) {
     ++busy_;
     ++picking_;
-    network_.schedule(self_, soon(2 * kMicrosecond), [this] {
+    later(soon(2 * kMicrosecond), [this] {
       --picking_;
       pick();
     });
@@ -234,6 +264,7 @@ std::size_t SimHost::take_exportable(std::size_t count, std::vector<scheduler::W
 }
 
 void SimHost::begin() {
+  const Unaccounted scope(doomed);
   if (std::exchange(told_idle_, true)) return;
   auto* before = core::set_current(core);
   core->went_idle();
@@ -280,7 +311,7 @@ void SimHost::after(Strand& strand) {
   if (strand.computing) return;
   if (!strand.on_core) return dispatch();
   if (!strand.ended) return core_free();
-  network_.schedule(self_, network_.now() + task_time(), [this] { pick(); });
+  later(network_.now() + task_time(), [this] { pick(); });
   dispatch();
 }
 
@@ -293,6 +324,7 @@ void SimHost::run_program(std::function<void()> body) {
 }
 
 void SimHost::run_aside(std::function<void()> body) {
+  const Unaccounted scope(doomed);
   auto strand = std::make_shared<Strand>();
   strand->core = core;
   strand->body = std::move(body);
@@ -306,7 +338,7 @@ void SimHost::compute(Nanos time) {
   strand->computing = true;
   // Others run meanwhile.
   const auto holder = core::set_running_holder({});
-  network_.schedule(self_, network_.now() + time, [keep = strand->shared_from_this()] {
+  later(network_.now() + time, [keep = strand->shared_from_this()] {
     keep->computing = false;
     keep->resume();
   });
