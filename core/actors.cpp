@@ -2,12 +2,13 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "base/log.hpp"
 #include "core/decode_call.hpp"
 #include "core/foreign_task.hpp"
-#include "core/growth.hpp"
 #include "trireme/task.hpp"
 
 namespace trireme::detail {
@@ -206,20 +207,37 @@ LocalActor* Actors::host_here(const scheduler::Demand& demand, bool holds, std::
   return actor;
 }
 
+/// Once the group has a place.
+void Actors::place_in_group(ActorCell* cell, detail::CallBase* construct, const ActorOptions& options, ObjectId group) {
+  tasks_.when_group(
+      group, [this, cell = refs_.handle(refs_.export_cell(cell)), construct, options](const detail::ErrorInfo* error) {
+        auto* actor = static_cast<ActorCell*>(cell.get());
+        if (error != nullptr)
+          fail(actor, construct, *error);
+        else
+          place(actor, construct, options);
+      });
+}
+
+Actors::Waiting::~Waiting() {
+  if (construct != nullptr) construct->release();
+}
+
+void Actors::place_waiting() {
+  for (auto& [id, waiting] : std::exchange(waiting_, {})) {
+    auto* entry = refs_.find(id);
+    if (entry == nullptr) continue;
+    const auto keep = refs_.handle(*entry);
+    place(static_cast<ActorCell*>(keep.get()), std::exchange(waiting->construct, nullptr), waiting->options);
+  }
+}
+
 void Actors::place(ActorCell* cell, detail::CallBase* construct, const ActorOptions& options) {
   Error bad;
   auto demand = demand_of(options.resources, options.placement, 0, bad);
   if (bad.code != Errc::unknown) return fail(cell, construct, runtime_error(context_, bad.code, bad.message));
   if (demand.strategy == scheduler::Strategy::placement_group && !cluster->knows_group(demand.group)) {
-    tasks_.when_group(demand.group, [this, cell = refs_.handle(refs_.export_cell(cell)), construct,
-                                     options](const detail::ErrorInfo* error) {
-      auto* actor = static_cast<ActorCell*>(cell.get());
-      if (error != nullptr)
-        fail(actor, construct, *error);
-      else
-        place(actor, construct, options);
-    });
-    return;
+    return place_in_group(cell, construct, options, demand.group);
   }
   Rank rank = context_.self;
   std::int32_t bundle = -1;
@@ -228,16 +246,17 @@ void Actors::place(ActorCell* cell, detail::CallBase* construct, const ActorOpti
     // Nothing says where: ranks in turn, beginning with this one.
     for (std::uint32_t i = 0; i < context_.size; ++i) {
       rank = (context_.self + round_robin_++) % context_.size;
-      if (context_.alive(rank) && cluster->total(rank).cpu_units() > 0) break;
+      if (cluster->alive(rank) && cluster->total(rank).cpu_units() > 0) break;
+      rank = context_.self;
     }
   } else {
     tasks_.refresh_view();
     auto choice = cluster->choose(demand, context_.rng);
-    if (!choice && choice.error().code == Errc::unavailable && waits_for_resources()) {
+    if (!choice && choice.error().code == Errc::unavailable && cluster->can_grow()) {
+      if (demand.strategy == scheduler::Strategy::placement_group)
+        return place_in_group(cell, construct, options, demand.group);
       TRIREME_LOG(warning, "an actor waits: {}", choice.error().message);
-      // What waits for the actor keeps the construction.
-      const std::shared_ptr<detail::CallBase> keep(construct, [](detail::CallBase* made) { made->release(); });
-      cell->waiting.emplace_back([keep](LocalActor*) {});
+      waiting_[refs_.export_cell(cell).id] = std::make_unique<Waiting>(construct, options);
       return;
     }
     if (!choice) return fail(cell, construct, runtime_error(context_, choice.error().code, choice.error().message));
@@ -350,8 +369,9 @@ void Actors::route(ActorCell* actor, detail::CallBase* call, detail::Value args,
     actor->waiting.emplace_back([this, actor, held, args = std::move(args), deps](LocalActor* local) mutable {
       send_or_deliver(actor, local, held->take(), std::move(args), deps);
     });
-    if (actor->entry() != nullptr && actor->waiting.size() == 1) {
-      refs_.when_located(actor, [this, keep = refs_.handle(*actor->entry())] {
+    // The owner's placement hands on what waits; a borrower has to hear of it.
+    if (auto* entry = actor->entry(); entry != nullptr && !entry->owned && actor->waiting.size() == 1) {
+      refs_.when_located(actor, [this, keep = refs_.handle(*entry)] {
         auto* cell = static_cast<ActorCell*>(keep.get());
         for (auto& waiting : std::exchange(cell->waiting, {})) waiting(nullptr);
       });
@@ -475,6 +495,10 @@ void Actors::kill_owned(ActorCell* actor, detail::ErrorInfo error) {
   std::erase_if(detached_, [&](const CellRef& ref) { return ref.get() == actor; });
   if (!actor->name.empty() && on_name_free) on_name_free(std::exchange(actor->name, {}));
   if (auto* local = actor->local.load(std::memory_order_acquire)) return local->kill(std::move(error));
+  if (const auto* entry = actor->entry(); entry != nullptr) {
+    if (auto node = waiting_.extract(entry->id); !node.empty())
+      return fail(actor, std::exchange(node.mapped()->construct, nullptr), std::move(error));
+  }
   if (!actor->ready()) {
     actor->waiting.push_back([this, actor, error](LocalActor* local) {
       if (local != nullptr)
@@ -519,6 +543,7 @@ void Actors::on_unreferenced(Entry& entry) {
     }
     return;
   }
+  waiting_.erase(entry.id);
   if (!cell->ready() || cell->form() == detail::CellForm::error) return;
   const auto host = host_of(cell);
   if (host >= context_.size || !context_.alive(host)) return;

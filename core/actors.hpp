@@ -2,6 +2,8 @@
 
 #include <atomic>
 #include <functional>
+#include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <unordered_map>
@@ -71,6 +73,10 @@ class Actors {
   void on_kill(Rank from, Reader& in);
   void on_unreferenced(Entry& entry);
   void on_rank_dead(Rank dead);
+  /// Ranks joined or died: actors that wait because they fit none are looked at again.
+  void place_waiting();
+  /// At the end of the session: what waits is never placed.
+  void drop_waiting() { waiting_.clear(); }
   std::size_t hosted() const { return hosted_.size(); }
   /// Actors with calls that came before their creation.
   std::size_t early() const { return early_.size(); }
@@ -86,6 +92,7 @@ class Actors {
   LocalActor* host_here(const scheduler::Demand& demand, bool holds, std::int32_t bundle, int max_concurrency,
                         detail::MailItem* construct, std::vector<CellRef> deps,
                         std::function<void(std::string)> refused);
+  void place_in_group(ActorCell* cell, detail::CallBase* construct, const ActorOptions& options, ObjectId group);
   void fail(ActorCell* cell, detail::CallBase* construct, detail::ErrorInfo error);
   void deliver(LocalActor* actor, detail::MailItem* item, const std::vector<CellRef>& deps);
   void deliver_or_keep(ObjectId actor, Rank from, detail::MailItem* item, std::vector<CellRef> deps);
@@ -103,6 +110,16 @@ class Actors {
   };
   std::unordered_map<ObjectId, std::vector<EarlyCall>> early_;
   std::vector<CellRef> detached_;
+  /// An owned actor that fits no rank that is there.
+  struct Waiting {
+    Waiting(detail::CallBase* made, ActorOptions asked) : construct(made), options(std::move(asked)) {}
+    Waiting(const Waiting&) = delete;
+    Waiting& operator=(const Waiting&) = delete;
+    ~Waiting();
+    detail::CallBase* construct;  ///< nullptr once somebody else has it
+    ActorOptions options;
+  };
+  std::map<ObjectId, std::unique_ptr<Waiting>> waiting_;
   std::uint32_t round_robin_ = 0;
 };
 

@@ -20,6 +20,18 @@ void CancelledKeys::remember(std::uint64_t key) {
   order_.pop_front();
 }
 
+Bytes CancelledKeys::write() const {
+  Bytes note;
+  Writer out(note);
+  for (const auto key : keys_) out.put(key);
+  return note;
+}
+
+void CancelledKeys::read(BytesView note) {
+  Reader in(note);
+  while (in.left() != 0 && in.ok()) remember(in.get<std::uint64_t>());
+}
+
 namespace {
 
 /// An error: the rank died, and what it had is not with it any more. One that answers what is no bool has nothing

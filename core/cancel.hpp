@@ -15,7 +15,8 @@ namespace trireme::core {
 
 /// Calls with a key can be cancelled: all ranks are asked for the key. Where the call runs or is queued, whoever runs
 /// it ends it; a rank that does not know the key keeps it, so that the call does not begin there later. When no rank
-/// knows it, it waits (for arguments, for resources, in a mailbox) or is on its way, and its cells fail at once.
+/// knows it, it waits (for arguments, for resources, in a mailbox) or is on its way, and its cells fail at once. A rank
+/// that joins later gets what the others keep before it begins.
 ///
 /// What a rank does to a call that is with it is the runner's business (worker processes; in tests/sim a clerk).
 
@@ -28,6 +29,9 @@ class CancelledKeys {
   void forget(std::uint64_t key) { keys_.erase(key); }
   /// True once for a key that is remembered: the call that came with it must not begin.
   bool take(std::uint64_t key) { return !keys_.empty() && keys_.erase(key) != 0; }
+  /// For a rank that joins later and was not asked (Membership::note); there: read().
+  Bytes write() const;
+  void read(BytesView note);
 
  private:
   std::unordered_set<std::uint64_t> keys_;

@@ -38,7 +38,10 @@ enum class MessageType : std::uint8_t {
   shutdown_done = 27,
   group_lookup = 28,  ///< to a group's creator: where are its bundles
   group_info = 29,
-  end,  ///< none: one more than the last
+  seat = 30,        ///< from rank 0: this rank comes, with its addresses and resources
+  seat_known = 31,  ///< to rank 0: I can reach it, and what it must know of me
+  joined = 32,      ///< from rank 0: all know that rank
+  end,              ///< none: one more than the last
 };
 /// Was a type once.
 inline constexpr auto kUnusedMessageType = static_cast<MessageType>(14);

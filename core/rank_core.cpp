@@ -13,22 +13,26 @@ RankCore::RankCore(Host& host, transport::Router& router, const Clock& clock, ob
       tasks_(context_, refs_),
       actors_(context_, refs_, tasks_),
       names_(context_, refs_),
-      membership_([&]() -> Context& {
-        context_.self = router.self();
-        context_.size = router.size();
-        context_.host_name = options.host_name;
-        context_.router = &router;
-        context_.clock = &clock;
-        context_.host = &host;
-        context_.store = store;
-        context_.rng = Rng(options.seed * 0x9E3779B97F4A7C15ULL + router.self());
-        return context_;
-      }()),
-      cluster_(router.self(), options.ranks, waits_for_resources()),
+      membership_(
+          [&]() -> Context& {
+            context_.self = router.self();
+            context_.size = router.size();
+            context_.host_name = options.host_name;
+            context_.router = &router;
+            context_.clock = &clock;
+            context_.host = &host;
+            context_.store = store;
+            context_.rng = Rng(options.seed * 0x9E3779B97F4A7C15ULL + router.self());
+            return context_;
+          }(),
+          options.world),
+      cluster_(router.self(), options.ranks, waits_for_resources() || membership_.has_seats(), options.world.seats),
       pool_(options.ranks.at(router.self()).total),
       queue_(pool_),
       groups_(router.self(), cluster_, pool_, group_link_, options.seed ^ 0x6772UL),
-      steal_(options.victims ? std::move(*options.victims) : scheduler::Victims(router.self(), router.size()),
+      steal_(membership_.has_seats() ? scheduler::Victims::among(router.self(), router.size(), membership_.present())
+             : options.victims       ? std::move(*options.victims)
+                                     : scheduler::Victims(router.self(), router.size()),
              steal_link_, {}, options.seed ^ 0x7374UL) {
   tasks_.cluster = &cluster_;
   tasks_.pool = &pool_;
@@ -41,6 +45,8 @@ RankCore::RankCore(Host& host, transport::Router& router, const Clock& clock, ob
   refs_.on_actor_unreferenced = [this](Entry& entry) { actors_.on_unreferenced(entry); };
   refs_.make_actor_cell = [this](ObjectId id) { return actors_.make_cell(id); };
   membership_.on_dead = [this](Rank dead) { rank_dead(dead); };
+  membership_.on_coming = [this](Rank rank, BytesView member) { return rank_comes(rank, member); };
+  membership_.on_joined = [this](Rank rank) { rank_joined(rank); };
 }
 
 RankCore::~RankCore() = default;
@@ -277,6 +283,15 @@ Status RankCore::dispatch(Rank from, BytesView message) {
     case MessageType::death:
       membership_.on_death(from, in);
       break;
+    case MessageType::seat:
+      membership_.on_seat(from, in);
+      break;
+    case MessageType::seat_known:
+      membership_.on_seat_known(from, in);
+      break;
+    case MessageType::joined:
+      membership_.on_joined_message(from, in);
+      break;
     case MessageType::shutdown: {
       if (from != 0) {
         in.fail();
@@ -330,6 +345,31 @@ void RankCore::rank_dead(Rank dead) {
     leaving_[dead] = true;
     if (--left_ == 0 && shutdown_done_) std::exchange(shutdown_done_, nullptr)();
   }
+  members_changed();
+}
+
+Status RankCore::rank_comes(Rank rank, BytesView member) {
+  auto info = connect ? connect(rank, member) : make_error(Errc::unavailable, "this job takes in no ranks");
+  if (!info) return info.error();
+  cluster_.on_rank_coming(rank, std::move(*info));
+  return {};
+}
+
+void RankCore::rank_joined(Rank rank) {
+  const auto now = context_.clock->now();
+  cluster_.on_rank_joined(rank);
+  steal_.set_victims(scheduler::Victims::among(context_.self, context_.size, membership_.present()));
+  // What this rank is idle for may be there, and who will have work is to know that it waits.
+  if (idle_.load(std::memory_order_relaxed) && pool_.total().cpu_units() != 0 && context_.host->queued() == 0)
+    steal_.on_local_idle(now);
+  groups_.on_rank_joined(now);
+  members_changed();
+}
+
+void RankCore::members_changed() {
+  if (!cluster_.can_grow()) return;
+  tasks_.place_waiting();
+  actors_.place_waiting();
 }
 
 void RankCore::shut_down(std::function<void()> done) {
@@ -387,16 +427,19 @@ void RankCore::group_ready(scheduler::GroupId id, const scheduler::GroupPlacemen
 void RankCore::group_failed(scheduler::GroupId id, const Error& error) {
   auto& group = group_table_[id];
   group.placed = false;
-  if (error.code == Errc::unschedulable && waits_for_resources()) {
-    TRIREME_LOG(warning, "a placement group waits until it is removed: {}", error.message);
-    cluster_.erase_group(id);
-    return;
-  }
   group.failed = std::make_unique<detail::ErrorInfo>(runtime_error(context_, error.code, error.message));
   cluster_.erase_group(id);
   if (group.ready && !group.ready->ready()) group.ready->complete_error(*group.failed);
   for (auto& then : std::exchange(group.waiting, {})) then(group.failed.get());
   for (const auto rank : std::exchange(group.askers, {})) answer_group(rank, id);
+}
+
+bool RankCore::GroupLink::group_waits(scheduler::GroupId id, const Error& error) {
+  if (!core.cluster_.can_grow()) return false;
+  core.group_table_[id].placed = false;
+  core.cluster_.erase_group(id);
+  TRIREME_LOG(warning, "a placement group waits for ranks to join, or until it is removed: {}", error.message);
+  return true;
 }
 
 void RankCore::bundles_lost(scheduler::GroupId id) {

@@ -29,6 +29,7 @@ struct CoreOptions {
   std::uint64_t seed = 1;
   std::vector<scheduler::RankInfo> ranks;     ///< of the whole job
   std::optional<scheduler::Victims> victims;  ///< for the steal protocol; all ranks alike without
+  World world;                                ///< of a job with seats; of others it is empty
 };
 
 /// One rank's protocol: the parts, wired together and to the messages. The same object runs in production and, one per
@@ -78,6 +79,10 @@ class RankCore final : public scheduler::Pollable, public transport::MessageHand
   void on_lost(Rank peer, std::string_view why) override;
   /// A rank that leaves before the job ends is as good as lost.
   void on_left(Rank peer) override { membership_.on_lost(peer, "it left before the job ended"); }
+  /// Connects the router to a late rank and reads what it has from what it told rank 0; under the token.
+  std::function<Result<scheduler::RankInfo>(Rank, BytesView member)> connect;
+  /// A late rank, before it begins: a note that another rank gave it (Membership::note). Set by whoever writes them.
+  std::function<void(BytesView)> on_note;
   /// What this rank has and how it reaches the others; under the token. Unset in simulation.
   std::function<Topology()> describe;
   /// Messages of objstore's transfer, when a fetcher is attached.
@@ -119,6 +124,7 @@ class RankCore final : public scheduler::Pollable, public transport::MessageHand
     }
     void group_failed(scheduler::GroupId id, const Error& error) override { core.group_failed(id, error); }
     void bundles_lost(scheduler::GroupId id, const std::vector<std::uint32_t>&) override { core.bundles_lost(id); }
+    bool group_waits(scheduler::GroupId id, const Error& error) override;
     void bundle_revoked(scheduler::BundleKey bundle) override { core.tasks_.bundle_revoked(bundle); }
   };
 
@@ -129,6 +135,9 @@ class RankCore final : public scheduler::Pollable, public transport::MessageHand
 
   Status dispatch(Rank from, BytesView message);
   void rank_dead(Rank dead);
+  Status rank_comes(Rank rank, BytesView member);
+  void rank_joined(Rank rank);
+  void members_changed();
   void tell_steal_of_work();
   void run_timers();
   void on_group_lookup(Rank from, Reader& in);

@@ -33,7 +33,9 @@ Result<std::unique_ptr<Session>> Session::start(transport::Bootstrap& bootstrap,
 Status Session::join(transport::Bootstrap& bootstrap, const RuntimeOptions& options,
                      const std::function<void(Session&)>& prepare) {
   const auto self = bootstrap.rank();
-  const auto size = bootstrap.size();
+  const auto size = bootstrap.size() + bootstrap.seats();
+  members_.resize(size);
+  places_.resize(size);
   set_log_rank(self);
   // Before the first exchange, which fails when the launcher is gone already.
   const bool to_watch = bootstrap.name() == "pmix" && !launcher_is_watched();
@@ -50,20 +52,18 @@ Status Session::join(transport::Bootstrap& bootstrap, const RuntimeOptions& opti
   me.blobs.emplace_back("place", scheduler::Place{me.host + "/" + machine_of(me), whole_.cpus()}.encode());
   auto first = bootstrap.all_gather(me.encode());
   if (!first) return first.error();
-  for (const auto& bytes : *first) {
-    auto member = transport::Member::decode(bytes);
-    if (!member) return member.error();
-    members_.push_back(std::move(*member));
-  }
-  if (auto status = transport::check_same_build(members_); !status.ok()) return status;
+  if (auto status = hear(*first); !status.ok()) return status;
+  if (auto status = hear_places(*first); !status.ok()) return status;
   std::vector<Rank> local, remote;
   for (const auto& member : members_) {
-    auto place = scheduler::Place::decode(member.blob("place"));
-    if (!place) return place.error();
-    places_.push_back(std::move(*place));
-    if (member.rank == self) continue;
+    if (member.rank == kNoRank || member.rank == self) continue;
     (member.node_id == me.node_id ? local : remote).push_back(member.rank);
   }
+  if (bootstrap.late() && !local.empty())
+    return make_error(Errc::invalid_argument,
+                      fmt::format("a rank that joins late needs a node of its own, and rank {} is on node {} as well: "
+                                  "set TRIREME_NODE_ID",
+                                  local.front(), me.node_id));
   mine_ = scheduler::divide(whole_, places_, self);
   const unsigned sharers = mine_.share_count;
   const unsigned threads = options.threads != 0 ? options.threads : mine_.threads();
@@ -79,7 +79,8 @@ Status Session::join(transport::Bootstrap& bootstrap, const RuntimeOptions& opti
   // Second round: addresses and resources.
   std::unique_ptr<transport::ShmBackend> shm;
   std::unique_ptr<transport::Backend> ucx;
-  me.blobs.clear();
+  // Of a late rank the others have not heard the place.
+  if (!bootstrap.late()) me.blobs.clear();
   if (!local.empty()) {
     auto made = transport::ShmBackend::create(self);
     if (!made) return made.error();
@@ -87,7 +88,7 @@ Status Session::join(transport::Bootstrap& bootstrap, const RuntimeOptions& opti
     if (auto status = shm->expose(arena_->memory(), arena_->fd()); !status.ok()) return status;
     me.blobs.emplace_back("shm", shm->address());
   }
-  if (!remote.empty()) {
+  if (!remote.empty() || bootstrap.seats() > 0) {
     auto made = transport::make_ucx_backend(self, size);
     if (!made) return made.error();
     ucx = std::move(*made);
@@ -117,15 +118,24 @@ Status Session::join(transport::Bootstrap& bootstrap, const RuntimeOptions& opti
   CoreOptions core_options;
   core_options.host_name = me.host;
   core_options.seed = std::hash<std::string>{}(bootstrap.session());
-  members_.clear();
-  for (const auto& bytes : *second) {
-    auto member = transport::Member::decode(bytes);
-    if (!member) return member.error();
-    Reader in(member->blob("info"));
-    core_options.ranks.push_back(scheduler::RankInfo::decode(in));
+  if (auto status = hear(*second); !status.ok()) return status;
+  for (const auto& member : members_) {
+    auto& info = core_options.ranks.emplace_back();
+    if (member.rank == kNoRank) continue;
+    Reader in(member.blob("info"));
+    info = scheduler::RankInfo::decode(in);
     if (!in.ok())
-      return make_error(Errc::malformed, fmt::format("rank {} announced resources that do not decode", member->rank));
-    members_.push_back(std::move(*member));
+      return make_error(Errc::malformed, fmt::format("rank {} announced resources that do not decode", member.rank));
+  }
+  if (bootstrap.late()) {
+    Reader in(bootstrap.world());
+    core_options.world = World::decode(in);
+    if (core_options.world.seats.size() != size)
+      return make_error(Errc::malformed, "what rank 0 says of the job does not decode");
+    std::erase_if(remote, [&](Rank rank) { return core_options.world.seats[rank] != Seat::taken; });
+  } else if (bootstrap.seats() > 0) {
+    core_options.world.seats.assign(size, Seat::empty);
+    std::fill_n(core_options.world.seats.begin(), bootstrap.size(), Seat::taken);
   }
   router_ = std::make_unique<transport::Router>(self, size);
   for (const auto rank : local) {
@@ -135,18 +145,21 @@ Status Session::join(transport::Bootstrap& bootstrap, const RuntimeOptions& opti
     if (auto status = ucx->add_peer(rank, members_[rank].blob("ucx")); !status.ok()) return status;
   }
   host_.shm = shm.get();
+  ucx_ = ucx.get();
   if (shm) router_->add_backend(std::move(shm), local);
   if (ucx) router_->add_backend(std::move(ucx), remote);
 
   // Distances for stealing: by what shares memory, so ranks that were forced apart count as far.
   std::vector<scheduler::Place> near = places_;
-  for (const auto& member : members_) near[member.rank].node = member.node_id;
+  for (const auto& member : members_)
+    if (member.rank != kNoRank) near[member.rank].node = member.node_id;
   core_options.victims = scheduler::Victims::from_levels(self, size, scheduler::locality_groups(whole_, near, self));
   core_ = std::make_unique<RankCore>(host_, *router_, clock_, store_.get(), std::move(core_options));
   fetcher_ = std::make_unique<TransferFetcher>(core_->context());
   core_->refs().fetcher = fetcher_.get();
   core_->on_transfer = [this](Rank from, BytesView message) { return fetcher_->on_message(from, message); };
   core_->on_transfer_lost = [this](Rank dead) { fetcher_->on_lost(dead); };
+  core_->connect = [this](Rank rank, BytesView record) { return connect(rank, record); };
   core_->describe = [this] { return describe(); };
   core_->on_shutdown = [this] { shutdown_.signal(); };
   engine_ = std::make_unique<scheduler::ProgressEngine>(*core_);
@@ -165,11 +178,76 @@ Status Session::join(transport::Bootstrap& bootstrap, const RuntimeOptions& opti
 
   // Everybody can be reached before anybody runs.
   if (auto status = bootstrap.barrier(); !status.ok()) return status;
+  if (bootstrap.late()) {
+    Reader in(bootstrap.world());
+    for (const auto& note : World::decode(in).notes)
+      if (core_->on_note) core_->on_note(note);
+  }
+  auto door = bootstrap.door();
   bootstrap.finalize();
   engine_->start();
   executor_->start();
   running_ = true;
+  if (door) open_door(std::move(door));
   return {};
+}
+
+/// One round of an exchange: what is there, by rank.
+Status Session::hear(const std::vector<Bytes>& round) {
+  std::vector<transport::Member> present;
+  for (std::size_t rank = 0; rank < round.size(); ++rank) {
+    if (round[rank].empty()) continue;
+    auto member = transport::Member::decode(round[rank]);
+    if (!member) return member.error();
+    if (member->rank != rank || rank >= members_.size())
+      return make_error(Errc::malformed, fmt::format("rank {} says that it is rank {}", rank, member->rank));
+    present.push_back(*member);
+    members_[rank] = std::move(*member);
+  }
+  return transport::check_same_build(present);
+}
+
+Status Session::hear_places(const std::vector<Bytes>& round) {
+  for (Rank rank = 0; rank < round.size(); ++rank) {
+    if (members_[rank].rank == kNoRank) continue;
+    auto place = scheduler::Place::decode(members_[rank].blob("place"));
+    if (!place) return place.error();
+    places_[rank] = std::move(*place);
+  }
+  return {};
+}
+
+Result<scheduler::RankInfo> Session::connect(Rank rank, BytesView record) {
+  auto member = transport::Member::decode(record);
+  if (!member) return member.error();
+  if (member->rank != rank)
+    return make_error(Errc::malformed, fmt::format("rank {} says that it is rank {}", rank, member->rank));
+  auto place = scheduler::Place::decode(member->blob("place"));
+  if (!place) return place.error();
+  Reader in(member->blob("info"));
+  auto info = scheduler::RankInfo::decode(in);
+  if (!in.ok()) return make_error(Errc::malformed, fmt::format("rank {} announced resources that do not decode", rank));
+  if (auto status = ucx_->add_peer(rank, member->blob("ucx")); !status.ok()) return status.error();
+  router_->admit(rank, *ucx_);
+  members_[rank] = std::move(*member);
+  places_[rank] = std::move(*place);
+  return info;
+}
+
+void Session::open_door(std::unique_ptr<transport::Door> door) {
+  const auto records = [this](bool places) {
+    std::vector<Bytes> all(members_.size());
+    for (const auto& member : members_) {
+      if (member.rank == kNoRank) continue;
+      auto said = member;
+      if (places) said.blobs = {{"place", places_[member.rank].encode()}};
+      all[member.rank] = said.encode();
+    }
+    return all;
+  };
+  doorkeeper_ = std::make_unique<Doorkeeper>(
+      std::move(door), host_, core_->membership(), [records] { return records(true); },
+      [records] { return records(false); });
 }
 
 Topology Session::describe() {
@@ -185,9 +263,10 @@ Topology Session::describe() {
   for (const auto& gpu : mine_.gpus) report.gpus.push_back(gpu.name);
   std::vector<scheduler::PeerLine> lines;
   auto near = places_;
-  for (const auto& member : members_) near[member.rank].node = member.node_id;
+  for (const auto& member : members_)
+    if (member.rank != kNoRank) near[member.rank].node = member.node_id;
   for (const auto& member : members_) {
-    if (member.rank == rank()) continue;
+    if (member.rank == kNoRank || member.rank == rank()) continue;
     Topology::Peer peer;
     peer.rank = member.rank;
     peer.host = member.host;
@@ -209,6 +288,7 @@ void Session::serve() {
 
 void Session::stop() {
   if (!running_) return;
+  doorkeeper_.reset();
   scheduler::WaitPoint done;
   post(host_, [&] { core_->shut_down([&] { done.signal(); }); });
   constexpr Nanos kPatience = 10 * kSecond;
@@ -223,6 +303,7 @@ void Session::stop() {
 
 void Session::leave() {
   if (!std::exchange(running_, false)) return;
+  doorkeeper_.reset();
   {
     scheduler::WaitPoint killed;
     post(host_, [&] {
@@ -238,6 +319,7 @@ void Session::leave() {
     std::latch dropped(1);
     post(host_, [&] {
       core_->tasks().drop_pending();
+      core_->actors().drop_waiting();
       dropped.count_down();
     });
     dropped.wait();

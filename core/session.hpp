@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "core/current.hpp"
+#include "core/doorkeeper.hpp"
 #include "core/fetcher.hpp"
 #include "core/launcher_watch.hpp"
 #include "core/rank_core.hpp"
@@ -33,6 +34,7 @@ class Session {
 
   Rank rank() const { return core_->context().self; }
   RankCore& core() { return *core_; }
+  /// By rank; of an empty seat `rank` is kNoRank. In a job with seats it changes under the token.
   const std::vector<transport::Member>& members() const { return members_; }
   transport::Router& router() { return *router_; }
   scheduler::Executor& executor() { return *executor_; }
@@ -53,6 +55,11 @@ class Session {
               const std::function<void(Session&)>& prepare);
   void leave();
   Topology describe();
+  Status hear(const std::vector<Bytes>& round);
+  Status hear_places(const std::vector<Bytes>& round);
+  /// Under the token: a late rank, from what it told rank 0.
+  Result<scheduler::RankInfo> connect(Rank rank, BytesView record);
+  void open_door(std::unique_ptr<transport::Door> door);
 
   std::unique_ptr<LauncherWatch> launcher_;  ///< until leave() is through
   std::vector<transport::Member> members_;
@@ -61,12 +68,14 @@ class Session {
   std::unique_ptr<objstore::Arena> arena_;
   std::unique_ptr<objstore::Store> store_;
   std::unique_ptr<transport::Router> router_;
+  transport::Backend* ucx_ = nullptr;  ///< the router's
   ThreadHost host_;
   SystemClock clock_;
   std::unique_ptr<RankCore> core_;
   std::unique_ptr<TransferFetcher> fetcher_;
   std::unique_ptr<scheduler::ProgressEngine> engine_;
   std::unique_ptr<scheduler::Executor> executor_;
+  std::unique_ptr<Doorkeeper> doorkeeper_;  ///< rank 0 of a job with seats
   scheduler::WaitPoint shutdown_;
   bool running_ = false;
 };

@@ -2,9 +2,11 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <utility>
+
 #include "base/log.hpp"
 #include "core/foreign_task.hpp"
-#include "core/growth.hpp"
 #include "trireme/task.hpp"
 
 namespace trireme::core {
@@ -157,21 +159,36 @@ void Tasks::place(std::shared_ptr<Placed> placed) {
     pending.spec.demand = std::move(demand);
     const auto index = pending.spec.id.index;
     t->release();
-    if (pending.spec.demand.strategy == scheduler::Strategy::placement_group) {
-      when_group(pending.spec.demand.group, [this, index](const detail::ErrorInfo* error) {
-        const auto at = pending_.find(index);
-        if (at == pending_.end()) return;
-        if (error == nullptr) return place_pending(index);
-        Outcome outcome;
-        outcome.error = std::make_unique<detail::ErrorInfo>(*error);
-        complete(at->second, std::move(outcome));
-      });
-      return;
-    }
+    if (pending.spec.demand.strategy == scheduler::Strategy::placement_group) return place_in_group(index);
     place_pending(index);
   };
   for (auto* cell : cells) refs_.when_located(cell, arrive);
   arrive();
+}
+
+/// Once the placement group has a place.
+void Tasks::place_in_group(std::uint64_t index) {
+  when_group(pending_.at(index).spec.demand.group, [this, index](const detail::ErrorInfo* error) {
+    const auto at = pending_.find(index);
+    if (at == pending_.end()) return;
+    if (error == nullptr) return place_pending(index);
+    Outcome outcome;
+    outcome.error = std::make_unique<detail::ErrorInfo>(*error);
+    complete(at->second, std::move(outcome));
+  });
+}
+
+void Tasks::place_waiting() {
+  for (const auto index : std::exchange(waiting_, {})) {
+    const auto at = pending_.find(index);
+    if (at == pending_.end()) continue;
+    // Cancelled meanwhile: nobody waits for it.
+    const auto& results = at->second.results;
+    if (std::all_of(results.begin(), results.end(), [](const CellRef& result) { return result->ready(); }))
+      pending_.erase(at);
+    else
+      place_pending(index);
+  }
 }
 
 /// Chooses a rank for a pending placed task and sends it there (or starts it here).
@@ -181,8 +198,11 @@ void Tasks::place_pending(std::uint64_t index) {
   auto& pending = at->second;
   refresh_view();
   auto choice = cluster->choose(pending.spec.demand, context_.rng, pending.avoid);
-  if (!choice && choice.error().code == Errc::unavailable && waits_for_resources()) {
+  if (!choice && choice.error().code == Errc::unavailable && cluster->can_grow()) {
+    pending.where = kNoRank;
+    if (pending.spec.demand.strategy == scheduler::Strategy::placement_group) return place_in_group(index);
     TRIREME_LOG(warning, "a task waits: {}", choice.error().message);
+    waiting_.push_back(index);
     return;
   }
   if (!choice) {
@@ -533,6 +553,10 @@ void Tasks::retry(std::uint64_t index, Rank dead) {
   ++pending.spec.attempt;
   pending.spec.hops = 0;
   pending.via = kNoRank;
+  if (pending.spec.demand.strategy == scheduler::Strategy::placement_group) {
+    pending.where = kNoRank;
+    return place_in_group(index);
+  }
   if (pending.spec.placed) return place_pending(index);
   pending.where = context_.self;
   TaskSpec copy = pending.spec;

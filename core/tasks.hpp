@@ -76,6 +76,8 @@ class Tasks {
   void on_moved(Rank from, Reader& in);
   void on_bounced(Rank from, Reader& in);
   void on_rank_dead(Rank dead);
+  /// Ranks joined or died: what waits because it fits none is looked at again.
+  void place_waiting();
 
   /// Holders: who waits for or holds resources of this rank, tasks and actors alike.
   scheduler::HolderId offer(const scheduler::Demand& demand, std::int32_t bundle, std::uint32_t bounced,
@@ -119,6 +121,7 @@ class Tasks {
   TaskSpec spec_of(detail::TaskBase* task);
   void send_task(const TaskSpec& spec, Rank to);
   void place_pending(std::uint64_t index);
+  void place_in_group(std::uint64_t index);
   void accept(TaskSpec spec, Rank from);
   void run_foreign(TaskSpec spec, scheduler::HolderId holder);
   void send_outcome(Rank to, ObjectId id, std::uint32_t attempt, Outcome outcome);
@@ -131,6 +134,7 @@ class Tasks {
   Context& context_;
   Refs& refs_;
   std::unordered_map<std::uint64_t, Pending> pending_;
+  std::vector<std::uint64_t> waiting_;  // of these, those that fit no rank that is there
   struct Waiting {
     std::function<void(bool)> start;
   };

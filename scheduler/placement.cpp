@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -48,8 +49,15 @@ struct ClusterView::Impl {
     std::uint32_t cls = 0;
     std::uint32_t node = 0;
     std::uint32_t known = kUnheard;  // index of `known`; without one the rank is as free as at the start
-    bool alive = true;
+    Seat seat = Seat::taken;
+    bool alive() const { return seat == Seat::taken; }
+    /// It has a class, and what is said of it counts.
+    bool known_here() const { return seat == Seat::taken || seat == Seat::coming; }
   };
+  static bool holds(const Class& cls, const Resources& resources, const std::vector<LabelRule>& labels) {
+    return resources.fits(cls.total) &&
+           std::all_of(labels.begin(), labels.end(), [&cls](const LabelRule& rule) { return rule.holds(cls.labels); });
+  }
   static constexpr std::uint32_t kUnheard = UINT32_MAX;
   struct Known {
     std::uint64_t version = 0;
@@ -71,6 +79,7 @@ struct ClusterView::Impl {
 
   Rank self;
   bool can_grow;
+  bool has_seats;
   std::vector<RankState> ranks;
   std::vector<Class> classes;
   std::vector<std::string> node_names;
@@ -97,7 +106,7 @@ struct ClusterView::Impl {
   /// What is available on the rank changed.
   void moved(Rank rank) {
     for (auto& shape : shapes)
-      if (shape.index && shape.eligible[ranks[rank].cls])
+      if (shape.index && shape.eligible[ranks[rank].cls] && ranks[rank].alive())
         shape.index->set(rank, room(shape.resources, available(rank)));
   }
   /// The index for the demand, if it has one by now.
@@ -116,7 +125,7 @@ struct ClusterView::Impl {
       const auto count = static_cast<std::uint32_t>(ranks.size());
       at->index = std::make_unique<RoomIndex>(count, self + 1);
       for (Rank rank = 0; rank < count; ++rank)
-        if (ranks[rank].alive && at->eligible[ranks[rank].cls])
+        if (ranks[rank].alive() && at->eligible[ranks[rank].cls])
           at->index->set(rank, room(demand.resources, available(rank)));
     }
     return at->index.get();
@@ -137,15 +146,13 @@ struct ClusterView::Impl {
         : view(impl), demand(asked), avoid(avoided), eligible(impl.classes.size()) {
       for (std::size_t c = 0; c < eligible.size(); ++c) {
         const auto& cls = impl.classes[c];
-        eligible[c] = cls.living > 0 && asked.resources.fits(cls.total) &&
-                      std::all_of(asked.labels.begin(), asked.labels.end(),
-                                  [&](const LabelRule& rule) { return rule.holds(cls.labels); });
+        eligible[c] = cls.living > 0 && holds(cls, asked.resources, asked.labels);
         if (eligible[c]) living += cls.living;
       }
     }
 
     bool can_run(Rank rank) const {
-      return rank < view.ranks.size() && view.ranks[rank].alive && eligible[view.ranks[rank].cls];
+      return rank < view.ranks.size() && view.ranks[rank].alive() && eligible[view.ranks[rank].cls];
     }
     /// True when the rank is free for the demand now: take it. Else it is kept if it is the least busy so far.
     bool look(Rank rank) {
@@ -173,7 +180,7 @@ struct ClusterView::Impl {
           if (!eligible[c]) continue;
           const auto& members = view.classes[c].ranks;
           if (slot < members.size()) {
-            if (view.ranks[members[slot]].alive) return members[slot];
+            if (view.ranks[members[slot]].alive()) return members[slot];
             break;
           }
           slot -= members.size();
@@ -182,7 +189,19 @@ struct ClusterView::Impl {
     }
   };
 
-  Error nowhere(const Demand& demand, std::string_view what) const {
+  /// The rank belongs to its class and to the node from now on.
+  void sit(Rank rank, const std::string& node_id) {
+    const auto [node, is_new] = node_index.try_emplace(node_id, static_cast<std::uint32_t>(node_names.size()));
+    if (is_new) {
+      node_names.push_back(node_id);
+      node_ranks.emplace_back();
+    }
+    node_ranks[node->second].push_back(rank);
+    ranks[rank].node = node->second;
+    classes[ranks[rank].cls].ranks.push_back(rank);
+  }
+
+  Error nowhere(const Demand& demand, std::string_view what, bool final = false) const {
     std::uint32_t living = 0;
     std::vector<const Class*> kinds;
     for (const auto& cls : classes) {
@@ -197,11 +216,13 @@ struct ClusterView::Impl {
       for (const auto& [key, value] : kinds[i]->labels) exists += fmt::format(" {}={}", key, value);
     }
     if (kinds.size() > 4) exists += fmt::format(" and {} kinds more", kinds.size() - 4);
-    return make_error(can_grow ? Errc::unavailable : Errc::unschedulable,
+    const bool waits = can_grow && !final;
+    return make_error(waits ? Errc::unavailable : Errc::unschedulable,
                       fmt::format("asked {}{}; exists: {} living ranks: {}; largest {}; {}", demand.text(), what,
                                   living, exists.empty() ? "none" : exists, largest(demand.resources),
-                                  can_grow ? "it waits until the job grows"
-                                           : "this job cannot grow: ask for less or start it with such ranks"));
+                                  waits      ? "it waits until the job grows"
+                                  : can_grow ? "a rank that joins later does not change that"
+                                             : "this job cannot grow: ask for less or start it with such ranks"));
   }
 
   /// Per resource asked, the most that one living rank has.
@@ -214,7 +235,7 @@ struct ClusterView::Impl {
       if (most == nullptr) return;
       Rank where = kNoRank;
       for (const Rank rank : most->ranks)
-        if (ranks[rank].alive) {
+        if (ranks[rank].alive()) {
           where = rank;
           break;
         }
@@ -293,11 +314,18 @@ struct ClusterView::Impl {
   Result<Choice> choose_affinity(const Demand& demand, Rng& rng, const std::vector<Rank>& avoid) {
     Search search(*this, demand, avoid);
     std::string_view why = ", which is not in this job";
+    bool final = false;  // whoever comes changes nothing
     if (demand.affinity_rank != kNoRank) {
       const Rank rank = demand.affinity_rank;
       if (search.can_run(rank)) return Choice{rank, demand.resources.fits(available(rank)), -1};
-      if (rank < ranks.size())
-        why = ranks[rank].alive ? ", which is too small or labelled otherwise" : ", which is dead";
+      if (rank < ranks.size()) {
+        const auto seat = ranks[rank].seat;
+        const bool comes = seat == Seat::empty || seat == Seat::coming;
+        final = !comes;
+        why = comes                ? ", which has not come yet"
+              : seat == Seat::dead ? ", which is dead"
+                                   : ", which is too small or labelled otherwise";
+      }
     } else if (const auto node = node_index.find(demand.affinity_node); node != node_index.end()) {
       const auto& members = node_ranks[node->second];
       const auto start = rng.below(members.size());
@@ -305,9 +333,10 @@ struct ClusterView::Impl {
         if (const Rank rank = members[(start + i) % members.size()]; search.look(rank)) return Choice{rank, true, -1};
       if (search.best != kNoRank) return Choice{search.best, false, -1};
       why = ", where no living rank is large enough and labelled so";
+      final = std::all_of(members.begin(), members.end(), [&](Rank rank) { return ranks[rank].seat != Seat::coming; });
     }
     if (demand.soft) return choose_normal(demand, rng, avoid);
-    return nowhere(demand, why);
+    return nowhere(demand, why, final && has_seats);
   }
 
   Result<Choice> choose_in_group(const Demand& demand) {
@@ -324,7 +353,7 @@ struct ClusterView::Impl {
                         fmt::format("asked {}; the group has {} bundles", demand.text(), count));
     const auto whole = [&](std::uint32_t i) { return demand.resources.fits(placement.bundles[i]); };
     const auto there = [&](std::uint32_t i) {
-      return placement.ranks[i] < ranks.size() && ranks[placement.ranks[i]].alive;
+      return placement.ranks[i] < ranks.size() && ranks[placement.ranks[i]].known_here();
     };
     bool large_enough = false;
     const auto pick = [&](std::uint32_t i) -> Choice {
@@ -369,31 +398,31 @@ struct ClusterView::Impl {
   }
 };
 
-ClusterView::ClusterView(Rank self, std::vector<RankInfo> infos, bool can_grow) : impl_(std::make_unique<Impl>()) {
+ClusterView::ClusterView(Rank self, std::vector<RankInfo> infos, bool can_grow, const std::vector<Seat>& seats)
+    : impl_(std::make_unique<Impl>()) {
   auto& view = *impl_;
   TRIREME_CHECK(self < infos.size(), "a rank is smaller than the job's size");
+  TRIREME_CHECK(seats.empty() || (seats.size() == infos.size() && seats[self] == Seat::taken), "a seat for every rank");
   view.self = self;
   view.can_grow = can_grow;
+  view.has_seats = !seats.empty();
   // Ranks start their rounds at different places, or all spread tasks of a young job would meet on one rank.
   view.spread_cursor = (self + 1) % static_cast<std::uint32_t>(infos.size());
   view.ranks.resize(infos.size());
   std::map<std::pair<Resources, Labels>, std::uint32_t> classes;
   for (Rank rank = 0; rank < infos.size(); ++rank) {
     auto& info = infos[rank];
-    const auto [node, new_node] =
-        view.node_index.try_emplace(info.node_id, static_cast<std::uint32_t>(view.node_names.size()));
-    if (new_node) {
-      view.node_names.push_back(info.node_id);
-      view.node_ranks.emplace_back();
+    if (!seats.empty()) {
+      view.ranks[rank].seat = seats[rank];
+      if (seats[rank] == Seat::empty) info = {};
     }
-    view.node_ranks[node->second].push_back(rank);
     const auto [cls, new_cls] = classes.try_emplace(std::pair(std::move(info.total), std::move(info.labels)),
                                                     static_cast<std::uint32_t>(view.classes.size()));
     if (new_cls) view.classes.push_back({cls->first.first, cls->first.second, {}, 0});
-    view.classes[cls->second].ranks.push_back(rank);
-    ++view.classes[cls->second].living;
     view.ranks[rank].cls = cls->second;
-    view.ranks[rank].node = node->second;
+    if (view.ranks[rank].seat == Seat::empty) continue;
+    view.sit(rank, info.node_id);
+    if (view.ranks[rank].alive()) ++view.classes[cls->second].living;
   }
 }
 
@@ -401,7 +430,9 @@ ClusterView::~ClusterView() = default;
 
 Rank ClusterView::self() const { return impl_->self; }
 std::uint32_t ClusterView::size() const { return static_cast<std::uint32_t>(impl_->ranks.size()); }
-bool ClusterView::alive(Rank rank) const { return rank < size() && impl_->ranks[rank].alive; }
+bool ClusterView::can_grow() const { return impl_->can_grow; }
+bool ClusterView::alive(Rank rank) const { return rank < size() && impl_->ranks[rank].alive(); }
+bool ClusterView::comes(Rank rank) const { return rank < size() && impl_->ranks[rank].seat == Seat::coming; }
 const Resources& ClusterView::total(Rank rank) const { return impl_->classes[impl_->ranks[rank].cls].total; }
 const std::string& ClusterView::node_id(Rank rank) const { return impl_->node_names[impl_->ranks[rank].node]; }
 const Labels& ClusterView::labels(Rank rank) const { return impl_->classes[impl_->ranks[rank].cls].labels; }
@@ -412,9 +443,9 @@ std::uint32_t ClusterView::node_of(Rank rank) const { return impl_->ranks[rank].
 const std::vector<Rank>& ClusterView::ranks_of_node(std::uint32_t node) const { return impl_->node_ranks[node]; }
 
 void ClusterView::on_rank_lost(Rank rank) {
-  if (!alive(rank)) return;
+  if (rank >= size()) return;
   auto& state = impl_->ranks[rank];
-  state.alive = false;
+  if (std::exchange(state.seat, Seat::dead) != Seat::taken) return;
   --impl_->classes[state.cls].living;
   for (auto& shape : impl_->shapes) {
     // Classes that nobody of is left are eligible for nothing.
@@ -423,8 +454,36 @@ void ClusterView::on_rank_lost(Rank rank) {
   }
 }
 
+void ClusterView::on_rank_coming(Rank rank, RankInfo info) {
+  auto& view = *impl_;
+  TRIREME_CHECK(rank < size() && view.ranks[rank].seat == Seat::empty, "a seat is taken once");
+  view.ranks[rank].seat = Seat::coming;
+  const auto known = std::find_if(view.classes.begin(), view.classes.end(), [&info](const Impl::Class& cls) {
+    return cls.total == info.total && cls.labels == info.labels;
+  });
+  view.ranks[rank].cls = static_cast<std::uint32_t>(known - view.classes.begin());
+  if (known == view.classes.end()) {
+    view.classes.push_back({std::move(info.total), std::move(info.labels), {}, 0});
+    for (auto& shape : view.shapes) shape.eligible.push_back(false);
+  }
+  view.sit(rank, info.node_id);
+}
+
+void ClusterView::on_rank_joined(Rank rank) {
+  auto& view = *impl_;
+  auto& state = view.ranks[rank];
+  if (state.seat != Seat::coming) return;
+  state.seat = Seat::taken;
+  auto& cls = view.classes[state.cls];
+  ++cls.living;
+  for (auto& shape : view.shapes) {
+    shape.eligible[state.cls] = Impl::holds(cls, shape.resources, shape.labels);
+    if (shape.index && shape.eligible[state.cls]) shape.index->set(rank, room(shape.resources, view.available(rank)));
+  }
+}
+
 void ClusterView::update(Rank rank, std::uint64_t version, const Resources& available) {
-  if (!alive(rank)) return;
+  if (rank >= size() || !impl_->ranks[rank].known_here()) return;
   auto& known = impl_->know(rank);
   if (version < known.version) return;
   known = {version, available};

@@ -71,6 +71,14 @@ struct RankInfo {
   static RankInfo decode(Reader& in);
 };
 
+/// Where a rank of the job stands. Without seats (docs/decisions/010) all are taken at the start.
+enum class Seat : std::uint8_t {
+  empty = 0,   ///< nobody has come yet
+  coming = 1,  ///< known here, maybe not to everybody yet: nothing is placed there
+  taken = 2,
+  dead = 3,
+};
+
 struct Choice {
   Rank rank = kNoRank;
   /// False: every place known is busy. Send it nevertheless: the target queues it or bounces it (PlacementQueue).
@@ -98,18 +106,27 @@ struct GroupPlacement {
 class ClusterView {
  public:
   /// `can_grow`: what fits nowhere now waits instead (Choice is then an `unavailable` error with the same text).
-  ClusterView(Rank self, std::vector<RankInfo> ranks, bool can_grow = false);
+  /// `seats`: empty, or one per rank; what `ranks` says of an empty seat does not count.
+  ClusterView(Rank self, std::vector<RankInfo> ranks, bool can_grow = false, const std::vector<Seat>& seats = {});
   ~ClusterView();
 
   Rank self() const;
   std::uint32_t size() const;
+  bool can_grow() const;
+  /// Something may be placed there.
   bool alive(Rank rank) const;
+  /// It was announced, and may not be known to everybody yet.
+  bool comes(Rank rank) const;
   void on_rank_lost(Rank rank);
+  /// A rank comes to an empty seat: what others say of it counts from now on.
+  void on_rank_coming(Rank rank, RankInfo info);
+  /// Everybody knows it: from now on it is chosen.
+  void on_rank_joined(Rank rank);
   /// What `rank` reported; older versions than known are ignored.
   void update(Rank rank, std::uint64_t version, const Resources& available);
   /// As last heard, less what assume() took since.
   Resources available(Rank rank) const;
-  const Resources& total(Rank rank) const;
+  const Resources& total(Rank rank) const;  ///< nothing for an empty seat
   const std::string& node_id(Rank rank) const;
   const Labels& labels(Rank rank) const;
   std::uint32_t nodes() const;

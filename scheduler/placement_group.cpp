@@ -120,12 +120,16 @@ struct GroupCoordinator::Impl {
   void attempt_or_fail(GroupId id, Nanos now) {
     auto& group = groups.at(id);
     const auto status = attempt(id, group, now);
-    if (status) return;
+    if (status || waits(id, status.error())) return;
     // Not even the totals hold it any more.
     release_all(id, group);
     groups.erase(id);
     view.erase_group(id);
     host.group_failed(id, status.error());
+  }
+
+  bool waits(GroupId id, const Error& error) {
+    return error.code == Errc::unschedulable && host.group_waits(id, error);
   }
 
   void release_all(GroupId id, const Group& group) {
@@ -258,7 +262,8 @@ Status GroupCoordinator::create(GroupId id, GroupStrategy strategy, std::vector<
   group.bundles = std::move(bundles);
   auto& made = impl_->groups[id] = std::move(group);
   auto status = impl_->attempt(id, made, now);
-  if (!status) impl_->groups.erase(id);
+  if (status || impl_->waits(id, status.error())) return {};
+  impl_->groups.erase(id);
   return status;
 }
 
@@ -391,6 +396,11 @@ void GroupCoordinator::on_rank_lost(Rank rank, Nanos now) {
         break;
     }
   }
+}
+
+void GroupCoordinator::on_rank_joined(Nanos now) {
+  for (auto& [id, group] : impl_->groups)
+    if (group.state == Impl::Group::State::waiting) Impl::retry_in(group, 0, now);
 }
 
 void GroupCoordinator::on_resources_freed(Nanos now) { impl_->tell_refused(); }

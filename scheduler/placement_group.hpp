@@ -42,6 +42,11 @@ class GroupHost {
   virtual void group_ready(GroupId id, const GroupPlacement& placement) = 0;
   /// Creator: it can never be placed (again). The group is forgotten.
   virtual void group_failed(GroupId id, const Error& error) = 0;
+  /// Creator: no ranks that are there can hold it (any more). True: it waits until on_rank_joined(); false: it fails.
+  virtual bool group_waits(GroupId id, const Error& error) {
+    (void)id, (void)error;
+    return false;
+  }
   /// Creator: these bundles' rank died; tasks for them wait until the next group_ready.
   virtual void bundles_lost(GroupId id, const std::vector<std::uint32_t>& bundles) = 0;
   /// Participant: the bundle is gone (removed, or its creator died): end its holders and its queued demands.
@@ -66,14 +71,16 @@ class GroupCoordinator {
   GroupCoordinator(Rank self, ClusterView& view, ResourcePool& pool, GroupHost& host, std::uint64_t seed);
   ~GroupCoordinator();
 
-  /// What can never be placed is an error at once; else group_ready comes later, or group_failed after deaths.
-  /// `rules`: as for plan_bundles().
+  /// What can never be placed is an error at once unless the host lets it wait; else group_ready comes later, or
+  /// group_failed after deaths. `rules`: as for plan_bundles().
   Status create(GroupId id, GroupStrategy strategy, std::vector<Resources> bundles, Nanos now, BundleRules rules = {});
   void remove(GroupId id);
 
   Status on_message(Rank from, BytesView message, Nanos now);
   /// Tells the view as well.
   void on_rank_lost(Rank rank, Nanos now);
+  /// The view knows it: groups that wait are planned anew.
+  void on_rank_joined(Nanos now);
   /// This rank's pool got something back: tells creators that were refused here.
   void on_resources_freed(Nanos now);
   Nanos next_deadline() const;

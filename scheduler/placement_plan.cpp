@@ -297,9 +297,10 @@ Error nowhere(const ClusterView& view, GroupStrategy strategy, const std::vector
   return make_error(
       Errc::unschedulable,
       fmt::format("asked a {} placement group of {} bundles ({}); exists: {} living ranks on {} nodes with {} "
-                  "in total, largest node {}{}; this job cannot grow: ask for smaller or fewer bundles{}",
+                  "in total, largest node {}{}; {}: ask for smaller or fewer bundles{}",
                   name_of(strategy), bundles.size(), asked, ranks, nodes, all.text(), best.text(),
                   rules.empty() ? "" : fmt::format(", labels {}", labels_of(view)),
+                  view.can_grow() ? "it waits until the job grows" : "this job cannot grow",
                   rules.empty() ? "" : ", or for labels that ranks have"));
 }
 

@@ -74,6 +74,8 @@ class StealProtocol {
   void on_local_work(std::uint32_t queued, Nanos now);
   Status on_message(Rank from, BytesView message, Nanos now);
   void on_rank_lost(Rank rank, Nanos now);
+  /// Ranks have come: there are others to ask. Of a job of the same size, and never fewer than before.
+  void set_victims(Victims victims) { victims_ = std::move(victims); }
   /// The runtime is ending: asks nobody any more and gives nothing.
   void stop();
 

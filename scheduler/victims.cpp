@@ -66,6 +66,12 @@ Victims Victims::from_levels(Rank self, std::uint32_t size, std::span<const std:
   return {self, size, std::move(levels)};
 }
 
+Victims Victims::among(Rank self, std::uint32_t size, std::span<const Rank> ranks) {
+  Victims victims(Alone{}, self, size);
+  if (auto set = RankSet::of(ranks); set.size() > 1) victims.levels_.push_back(std::move(set));
+  return victims;
+}
+
 Rank Victims::pick(std::size_t level, Rng& rng) const {
   if (level >= levels_.size()) return kNoRank;
   const auto& set = levels_[level];

@@ -42,15 +42,21 @@ class Victims {
   /// which `self` is alone or which add nobody to the level before are dropped. O(size) once, not kept.
   static Victims from_levels(Rank self, std::uint32_t size, std::span<const std::vector<std::uint32_t>> groups);
 
+  /// Those of `ranks` alone (ascending, self among them), all alike, in a job of `size`: the others have not come.
+  static Victims among(Rank self, std::uint32_t size, std::span<const Rank> ranks);
+
   Rank self() const { return self_; }
   std::uint32_t size() const { return size_; }
-  /// The last level is the whole job; 0 in a job of one rank.
+  /// The last level is the whole job; 0 where this rank is alone.
   std::size_t levels() const { return levels_.size(); }
   std::uint32_t level_size(std::size_t level) const { return levels_[level].size(); }
   /// Uniform among the level's ranks without self; kNoRank in a job of one rank.
   Rank pick(std::size_t level, Rng& rng) const;
 
  private:
+  struct Alone {};
+  Victims(Alone, Rank self, std::uint32_t size) : self_(self), size_(size) {}
+
   Rank self_;
   std::uint32_t size_;
   std::vector<RankSet> levels_;

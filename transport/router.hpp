@@ -75,6 +75,9 @@ class Router {
   bool alive(Rank peer) const;
   /// The peer was declared dead elsewhere: drops what waits for it. MessageHandler::on_lost does not follow.
   void forget(Rank peer);
+  /// A rank that was forgotten before anything was exchanged with it (an empty seat) is there, reached through
+  /// `backend`, which is one of this router's and knows it. Once per rank.
+  void admit(Rank peer, const Backend& backend);
   /// Sends what waits for credit and closes the backends; all within `grace_ns`. Messages that arrive are dropped.
   void close(std::int64_t grace_ns);
   std::string describe(Rank peer) const;  ///< backend name and its own line

@@ -354,6 +354,8 @@ std::string describe_ranks(core::Session& session) {
     return object;
   };
   for (const auto& member : session.members()) {
+    // Nobody is there yet, or not everybody knows it.
+    if (member.rank == kNoRank || core.cluster().comes(member.rank)) continue;
     nlohmann::json row;
     row["rank"] = member.rank;
     row["alive"] = core.context().alive(member.rank);

@@ -80,6 +80,10 @@ class Pool final : public Runner, public core::SideQueue, public scheduler::Poll
   /// Any thread. What has that key here ends, or will as soon as it comes here.
   /// False: it is not here. Should it come later, it does not run.
   bool cancel(std::uint64_t key, bool force, bool recursive);
+  /// For a rank that joins later: what was cancelled and is not to run there either. Any thread; there:
+  /// hear_cancelled().
+  Bytes cancelled_keys() const;
+  void hear_cancelled(BytesView keys);
   /// Any thread: the actor's process is killed, and started again if it may be.
   bool restart_actor(detail::LocalActor* actor);
   /// For describe_objects().

@@ -470,6 +470,16 @@ bool Pool::cancel(std::uint64_t key, bool force, bool recursive) {
   return found;
 }
 
+Bytes Pool::cancelled_keys() const {
+  const Lock lock(mutex_);
+  return cancelled_.write();
+}
+
+void Pool::hear_cancelled(BytesView keys) {
+  const Lock lock(mutex_);
+  cancelled_.read(keys);
+}
+
 void Pool::find_children(const InFlight& flight, std::vector<CellRef>& results,
                          std::vector<InFlight::Child>& others) const {
   for (const auto& child : flight.children) {

@@ -151,6 +151,8 @@ void RankApiImpl::open(const RankOptions& options) {
     logs_ = pool_.get();
     opened = pool_->open();
     made.core().attach(pool_.get());
+    made.core().membership().note = [this] { return pool_->cancelled_keys(); };
+    made.core().on_note = [this](BytesView keys) { pool_->hear_cancelled(keys); };
     made.host().side = pool_.get();
     made.on_leave = [this] { pool_->close(); };
     set_runner(pool_.get());

@@ -62,12 +62,13 @@ class Context:
     def __init__(self, core: Any) -> None:
         from trireme._nodes import node_id
 
-        here = core.ranks()[core.rank]
+        ranks = core.ranks()
+        here = next(row for row in ranks if row["rank"] == core.rank)
         self.address_info = {
             "address": "local",
             "node_id": node_id(here),
             "node_ip_address": here["host"],
-            "ranks": core.size,
+            "ranks": len(ranks),
             "session_name": _state.job.get("job_id", ""),
         }
         self.dashboard_url = ""

@@ -14,6 +14,11 @@ def node_id(rank: dict[str, Any]) -> str:
     return hashlib.sha224(f"{rank['node']}:{rank['rank']}".encode()).hexdigest()
 
 
+def own_row(core: Any) -> dict[str, Any]:
+    """What core.ranks() says of this rank: a seat that nobody has taken has no row."""
+    return next(row for row in core.ranks() if row["rank"] == core.rank)
+
+
 def rank_of(wanted: str) -> int | None:
     """The living rank with that NodeID."""
     for rank in _state.core.ranks():

@@ -1,9 +1,9 @@
 """A cluster of several nodes on this machine, for tests.
 
 Every node is a rank with a node identity of its own: the driver's process is rank 0, the others are child processes. The
-ranks reach each other as ranks of different machines do. A job has the ranks that it started with, so nodes are added before
-anything runs: the ranks start when `trireme.init(address=cluster.address)` is called, or at the first use of the API after
-`connect()`.
+ranks reach each other as ranks of different machines do. They start when `trireme.init(address=cluster.address)` is called,
+or at the first use of the API after `connect()`. A node that is added later takes one of the job's seats, of which a cluster
+has so many as it was made with; a seat is used once. What fits no node waits for one that does.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 SCHEME = "trireme-cluster:"
 STOP_TIMEOUT_S = 20.0
+#: How long a node may take to start.
+JOIN_TIMEOUT_S = 60.0
 
 _clusters: dict[str, Cluster] = {}
 _wanted: Cluster | None = None  # connect() was called, and nothing has been used yet
@@ -90,12 +92,15 @@ class Cluster:
         Of the head node, as for `add_node`.
     shutdown_at_exit
         End it with the process.
+    seats
+        How many nodes can be added while the cluster runs, those that replace removed ones included. With 0 a request that
+        fits no node is an error at once, as in a job that cannot grow.
 
     Examples
     --------
     >>> cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    >>> node = cluster.add_node(num_cpus=2, resources={"special": 1})
     >>> context = trireme.init(address=cluster.address)
+    >>> node = cluster.add_node(num_cpus=2, resources={"special": 1})
     >>> len(trireme.nodes())
     2
     """
@@ -106,12 +111,19 @@ class Cluster:
         connect: bool = False,
         head_node_args: dict[str, Any] | None = None,
         shutdown_at_exit: bool = True,
+        *,
+        seats: int = 64,
     ) -> None:
+        if seats < 0:
+            raise ValueError(f"seats must be 0 or more, not {seats}")
         if head_node_args and not initialize_head:
             raise ValueError("head_node_args are of the head node: give initialize_head=True as well")
         self.head_node: Node | None = None
         self.worker_nodes: list[Node] = []
         self._running = False
+        self._seats = seats
+        self._size = 0  # ranks at the start
+        self._next_rank = 0
         self._name = uuid.uuid4().hex[:12]
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         if initialize_head:
@@ -148,6 +160,7 @@ class Cluster:
         _wanted = self
 
     _namespace: str | None = None
+    _socket = ""
 
     def add_node(self, wait: bool = True, **node_args: Any) -> Node:
         """Add a node; the first one is the head.
@@ -155,22 +168,20 @@ class Cluster:
         Parameters
         ----------
         wait
-            For Ray's signature: a node is there when the cluster runs.
+            While the cluster runs: return when the node takes part, not before. Otherwise for Ray's signature: a node is
+            there when the cluster runs.
         node_args
             `num_cpus`, `num_gpus`, `resources`, `labels`, `object_store_memory`.
 
         Raises
         ------
         RuntimeError
-            The cluster runs: the ranks of a job are fixed.
+            While the cluster runs: its seats are used up, or the node's process ended before it took part.
+        TimeoutError
+            It does not take part within a minute.
         TypeError
             An argument that nodes do not have.
         """
-        if self._running:
-            raise RuntimeError(
-                "add_node(): the cluster runs, and a job keeps the ranks it started with. Add all nodes before "
-                "init(address=cluster.address), or before the first use of the API after connect()"
-            )
         options = {}
         for name, value in node_args.items():
             if name in _OPTIONS:
@@ -180,11 +191,43 @@ class Cluster:
             else:
                 raise TypeError(f"add_node() has no argument {name!r}; there are: {', '.join(_OPTIONS)}")
         node = Node(options)
+        if self._running:
+            self._start_late(node)
         if self.head_node is None:
             self.head_node = node
         else:
             self.worker_nodes.append(node)
+        if self._running and wait:
+            self._wait_until_there(node)
         return node
+
+    def _start_late(self, node: Node) -> None:
+        if self._next_rank == self._size + self._seats:
+            raise RuntimeError(
+                f"add_node(): all {self._seats} seats of this cluster were used. Make it with Cluster(seats=...) as many "
+                f"as nodes are added while it runs"
+            )
+        node.process = self._start(self._next_rank, node)
+        node.pid = node.process.pid
+        self._next_rank += 1
+
+    def _wait_until_there(self, node: Node) -> None:
+        import trireme
+
+        def there() -> bool:
+            return any(other["pid"] == node.pid and other["Alive"] for other in trireme.nodes())
+
+        process = node.process
+        assert process is not None
+        if _until(lambda: process.poll() is not None or there(), JOIN_TIMEOUT_S) and process.poll() is None:
+            return
+        self.worker_nodes.remove(node)
+        node.removed = True
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+            raise TimeoutError(f"add_node(): the node does not take part after {JOIN_TIMEOUT_S} s")
+        raise RuntimeError(f"add_node(): the node's process ended with status {process.returncode}; it says why above")
 
     def remove_node(self, node: Node, allow_graceful: bool = True) -> None:
         """End a node's rank with all its workers, as a crash of its machine would; return when the others know.
@@ -273,13 +316,14 @@ class Cluster:
         self._stop()  # ranks of an earlier connection, which ended with it
         self._folder = tempfile.TemporaryDirectory(prefix="trireme-cluster-", ignore_cleanup_errors=True)
         socket = str(Path(self._folder.name) / "s")
-        size = 1 + len(self.worker_nodes)
+        self._socket = socket
+        self._size = self._next_rank = 1 + len(self.worker_nodes)
         self._running = True
         try:
             for rank, node in enumerate(self.worker_nodes, start=1):
-                node.process = self._start(rank, size, socket, node)
+                node.process = self._start(rank, node)
                 node.pid = node.process.pid
-            ours = _environment(0, size, socket, self._name)
+            ours = self._environment(0)
             before = {name: os.environ.get(name) for name in ours}
             os.environ.update(ours)
             try:
@@ -295,17 +339,26 @@ class Cluster:
             self._stop()
             raise
 
-    def _start(self, rank: int, size: int, socket: str, node: Node) -> subprocess.Popen[bytes]:
+    def _start(self, rank: int, node: Node) -> subprocess.Popen[bytes]:
         options = {**dict.fromkeys(_OPTIONS.values()), "resources": {}, "labels": {}}
         options.update({name: value for name, value in node.options.items() if value is not None})
         argument = json.dumps({"parent": os.getpid(), **options})
-        environment = {**os.environ, **_environment(rank, size, socket, self._name)}
+        environment = {**os.environ, **self._environment(rank)}
         # The package of this process, wherever the child starts.
         root = str(Path(__file__).resolve().parents[1])
         environment["PYTHONPATH"] = os.pathsep.join([root, *filter(None, [environment.get("PYTHONPATH")])])
         return subprocess.Popen(
             [sys.executable, "-m", "trireme._serve", argument], env=environment, stdin=subprocess.DEVNULL
         )
+
+    def _environment(self, rank: int) -> dict[str, str]:
+        return {
+            "TRIREME_LOCAL_RANK": str(rank),
+            "TRIREME_LOCAL_SIZE": str(self._size),
+            "TRIREME_LOCAL_SEATS": str(self._seats),
+            "TRIREME_LOCAL_SOCKET": self._socket,
+            "TRIREME_NODE_ID": f"{self._name}-{rank}",
+        }
 
     def _stop(self) -> None:
         """Wait for the ranks, which end with rank 0, and kill those that do not."""
@@ -327,15 +380,6 @@ class Cluster:
     @property
     def _connected(self) -> bool:
         return self.head_node is not None and self.head_node.pid is not None
-
-
-def _environment(rank: int, size: int, socket: str, name: str) -> dict[str, str]:
-    return {
-        "TRIREME_LOCAL_RANK": str(rank),
-        "TRIREME_LOCAL_SIZE": str(size),
-        "TRIREME_LOCAL_SOCKET": socket,
-        "TRIREME_NODE_ID": f"{name}-{rank}",
-    }
 
 
 def _until(condition: Any, timeout: float) -> bool:

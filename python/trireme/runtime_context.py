@@ -18,10 +18,9 @@ class RuntimeContext:
 
     def get_node_id(self) -> str:
         """The NodeID of this rank as in trireme.nodes()."""
-        from trireme._nodes import node_id
+        from trireme._nodes import node_id, own_row
 
-        core = self._core()
-        return node_id(core.ranks()[core.rank])
+        return node_id(own_row(self._core()))
 
     def get_rank(self) -> int:
         """The rank on which this runs."""
@@ -167,5 +166,6 @@ def get_gpu_ids() -> list[int]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return [int(device) for device in visible.split(",") if device.strip().isdigit()]
-    core = _init.core()
-    return list(range(int(core.ranks()[core.rank]["total"].get("GPU", 0))))
+    from trireme._nodes import own_row
+
+    return list(range(int(own_row(_init.core())["total"].get("GPU", 0))))

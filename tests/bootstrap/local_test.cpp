@@ -214,3 +214,117 @@ TEST_CASE("a socket that is there already, or has too long a path, is an error")
   REQUIRE_FALSE(refused.ok());
   CHECK(refused.error().message.find("bytes; found 200") != std::string::npos);
 }
+
+namespace {
+
+LocalOptions with_seats(const Folder& folder, Rank rank, std::uint32_t size, std::uint32_t seats,
+                        Nanos timeout = 60 * kSecond) {
+  return {rank, size, folder.socket(), timeout, seats};
+}
+
+}  // namespace
+
+TEST_CASE("a late rank takes a seat through rank 0's door and hears what the others said") {
+  const Folder folder;
+  constexpr std::uint32_t kRanks = 2, kSeats = 3;
+  std::vector<std::string> faults(kRanks + kSeats);
+  std::unique_ptr<Door> door;
+  std::string session;
+  run_ranks({0, 1}, [&](Rank rank) {
+    auto made = bootstrap_local(with_seats(folder, rank, kRanks, kSeats));
+    if (!made) return void(faults[rank] = made.error().message);
+    auto& bootstrap = **made;
+    if (bootstrap.size() != kRanks || bootstrap.seats() != kSeats || bootstrap.late()) faults[rank] += "who it is;";
+    auto all = bootstrap.all_gather(pattern(rank, 100));
+    if (!all || all->size() != kRanks) faults[rank] += "all_gather;";
+    auto own = bootstrap.door();
+    if ((own != nullptr) != (rank == 0)) faults[rank] += "door;";
+    if (bootstrap.door() != nullptr) faults[rank] += "a second door;";
+    if (rank == 0) {
+      door = std::move(own);
+      session = bootstrap.session();
+    }
+    bootstrap.finalize();
+  });
+  REQUIRE(door != nullptr);
+
+  const Bytes world = pattern(77, 33);
+  std::thread keeper([&] {
+    while (auto guest = door->next()) {
+      std::vector<Bytes> all(kRanks + kSeats);
+      all[0] = pattern(0, 100);
+      all[1] = pattern(1, 100);
+      auto said = guest->hear();
+      if (!said) continue;
+      all[guest->rank()] = *said;
+      if (guest->rank() == 3) {
+        guest->refuse(make_error(Errc::already_exists, "that seat is taken"));
+        continue;
+      }
+      if (!guest->tell(all, world).ok()) faults[0] += "tell;";
+    }
+  });
+  run_ranks({4, 3, 2}, [&](Rank rank) {
+    auto made = bootstrap_local(with_seats(folder, rank, kRanks, kSeats));
+    if (!made) return void(faults[rank] = made.error().message);
+    auto& bootstrap = **made;
+    if (!bootstrap.late() || bootstrap.session() != session) faults[rank] += "who it is;";
+    auto all = bootstrap.all_gather(pattern(rank, 50));
+    if (rank == 3) {
+      if (all || all.error().message != "that seat is taken") faults[rank] += "was let in;";
+      return;
+    }
+    if (!all || all->size() != kRanks + kSeats) return void(faults[rank] += "all_gather;");
+    for (Rank other = 0; other < all->size(); ++other) {
+      const auto size = other < kRanks ? 100U : other == rank ? 50U : 0U;
+      if ((*all)[other] != (size == 0 ? Bytes{} : pattern(other, size))) faults[rank] += "other bytes;";
+    }
+    if (Bytes(bootstrap.world().begin(), bootstrap.world().end()) != world) faults[rank] += "another world;";
+  });
+  for (Rank rank = 0; rank < kRanks + kSeats; ++rank) {
+    CAPTURE(rank);
+    CHECK_MESSAGE(faults[rank] == "", faults[rank]);
+  }
+
+  // Who is no rank of a seat stays outside, and says why.
+  const auto outside = [&](const LocalOptions& wrong) {
+    auto made = bootstrap_local(wrong);
+    REQUIRE(!made.ok());
+    return made.error().message;
+  };
+  CHECK(outside(with_seats(folder, 1, kRanks, kSeats)).find("was to be there at the start") != std::string::npos);
+  CHECK(outside(with_seats(folder, 2, kRanks, kSeats + 1)).find("TRIREME_LOCAL_SEATS differs") != std::string::npos);
+
+  door->close();
+  keeper.join();
+  CHECK(door->next() == nullptr);
+  door.reset();
+  CHECK(!std::filesystem::exists(folder.socket()));
+}
+
+TEST_CASE("a door that closes ends what its guest is waited for") {
+  const Folder folder;
+  auto made = bootstrap_local(with_seats(folder, 0, 1, 1));
+  REQUIRE(made.ok());
+  auto door = (*made)->door();
+  REQUIRE(door != nullptr);
+  std::optional<Result<Bytes>> heard;
+  // It comes, and says nothing.
+  auto silent = connect_unix(folder.socket());
+  REQUIRE(silent.ok());
+  std::thread late([&] {
+    auto guest = bootstrap_local(with_seats(folder, 1, 1, 1));
+    CHECK(guest.ok());
+    std::thread closing([&] { door->close(); });
+    if (guest.ok()) CHECK(!(*guest)->all_gather({}).ok());
+    closing.join();
+  });
+  silent->reset();
+  auto guest = door->next();
+  if (guest != nullptr) heard = guest->hear();
+  late.join();
+  // The door closed before it was let in, or while it was waited for: it was never told anything.
+  if (heard && heard->ok()) CHECK(guest->hear().error().code == Errc::peer_lost);
+  guest.reset();
+  CHECK(door->next() == nullptr);
+}

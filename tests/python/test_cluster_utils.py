@@ -5,12 +5,15 @@
 
 import os
 import signal
+import time
 
 import pytest
 
 import trireme
 from conftest import eventually
 from trireme.cluster_utils import Cluster
+from trireme.util.placement_group import placement_group
+from trireme.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
 
 @pytest.fixture
@@ -48,10 +51,207 @@ def test_connect_is_lazy_so_that_nodes_can_follow(cluster):
     assert trireme.get_runtime_context().namespace == "tests"
 
 
-def test_a_running_cluster_does_not_grow(cluster):
+def test_a_node_is_added_to_a_cluster_that_runs(cluster):
     trireme.init(address=cluster.address)
-    with pytest.raises(RuntimeError, match="Add all nodes before"):
-        cluster.add_node(num_cpus=1)
+    assert len(trireme.nodes()) == 1
+    node = cluster.add_node(num_cpus=2, resources={"late": 1}, labels={"side": "late"})
+    assert [n["Alive"] for n in trireme.nodes()] == [True] * 2
+    assert trireme.nodes()[1]["NodeID"] == node.unique_id
+    assert trireme.nodes()[1]["Labels"]["side"] == "late"
+    assert trireme.cluster_resources()["CPU"] == 3
+    assert trireme.cluster_resources()["late"] == 1
+    assert trireme.get(on("late").remote(), timeout=60) == node.unique_id
+    assert cluster.remaining_processes_alive()
+
+    @trireme.remote(label_selector={"side": "late"})
+    def labelled():
+        return trireme.get_runtime_context().get_node_id()
+
+    @trireme.remote
+    def rest():
+        nodes = {n["NodeID"] for n in trireme.nodes()}
+        return trireme.get_runtime_context().get_node_id(), nodes
+
+    assert trireme.get(labelled.remote(), timeout=60) == node.unique_id
+    both = {cluster.head_node.unique_id, node.unique_id}
+    strategy = NodeAffinitySchedulingStrategy(node.unique_id, soft=False)
+    assert trireme.get(rest.options(scheduling_strategy=strategy).remote(), timeout=60) == (node.unique_id, both)
+    spread = [rest.options(scheduling_strategy="SPREAD").remote() for _ in range(8)]
+    assert {where for where, _ in trireme.get(spread, timeout=60)} == both
+
+
+def test_plain_tasks_are_stolen_by_a_node_that_joined(cluster):
+    trireme.init(address=cluster.address)
+
+    @trireme.remote
+    def slow():
+        time.sleep(0.05)
+        return trireme.get_runtime_context().get_node_id()
+
+    tasks = [slow.remote() for _ in range(200)]
+    node = cluster.add_node(num_cpus=2)
+    assert node.unique_id in trireme.get(tasks, timeout=120)
+
+
+def test_actors_and_objects_reach_a_node_that_joined(cluster):
+    np = pytest.importorskip("numpy")
+    early = cluster.add_node(num_cpus=1, resources={"early": 1})
+    trireme.init(address=cluster.address)
+
+    @trireme.remote(num_cpus=0)
+    class Keeper:
+        def __init__(self, array):
+            self.array = array
+
+        def total(self, other=0):
+            return int(self.array.sum() + np.sum(other))
+
+        def ask(self, keeper):
+            return trireme.get(keeper.total.remote(self.array))
+
+        def make(self):
+            return trireme.put(np.full(500_000, 7))
+
+        def where(self):
+            return trireme.get_runtime_context().get_node_id()
+
+    array = trireme.put(np.arange(500_000))
+    total = int(np.arange(500_000).sum())
+    old = Keeper.options(resources={"early": 1}).remote(array)
+    late = cluster.add_node(num_cpus=1, resources={"late": 2})
+    new = Keeper.options(resources={"late": 1}, name="new").remote(array)
+    assert trireme.get([old.where.remote(), new.where.remote()], timeout=60) == [early.unique_id, late.unique_id]
+    assert trireme.get(new.total.remote(), timeout=60) == total
+    # Between the two that are not the driver, both ways, with references that the late rank owns.
+    assert trireme.get(old.ask.remote(new), timeout=60) == 2 * total
+    assert trireme.get(new.ask.remote(old), timeout=60) == 2 * total
+    made = trireme.get(new.make.remote(), timeout=60)
+    assert trireme.get(old.total.remote(made), timeout=60) == total + 7 * 500_000
+    assert int(trireme.get(made, timeout=60).sum()) == 7 * 500_000
+    assert trireme.get(trireme.get_actor("new").total.remote(), timeout=60) == total
+
+    @trireme.remote(resources={"late": 1}, num_cpus=0)
+    def driver_of_its_own():
+        actor = Keeper.options(resources={"early": 0}, name="grandchild", lifetime="detached").remote(np.arange(3))
+        return trireme.get(actor.total.remote()), sorted(node["Alive"] for node in trireme.nodes())
+
+    assert trireme.get(driver_of_its_own.remote(), timeout=60) == (3, [True] * 3)
+    trireme.kill(trireme.get_actor("grandchild"))
+
+
+def test_what_fits_no_node_waits_for_one_that_does(cluster):
+    trireme.init(address=cluster.address)
+    group = placement_group([{"CPU": 1}, {"late": 1, "CPU": 1}], strategy="STRICT_SPREAD")
+
+    @trireme.remote(resources={"late": 1})
+    class Actor:
+        def where(self):
+            return trireme.get_runtime_context().get_node_id()
+
+    task = on("late").remote()
+    actor = Actor.remote()
+    calls = [actor.where.remote() for _ in range(3)]
+    inside = on("late").options(
+        scheduling_strategy=PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=1), num_cpus=0
+    )
+    in_group = inside.remote()
+    killed = Actor.remote()
+    lost = killed.where.remote()
+    trireme.kill(killed)
+    with pytest.raises(trireme.exceptions.RayActorError):
+        trireme.get(lost, timeout=60)
+    cancelled = on("late").remote()
+    trireme.cancel(cancelled)
+    with pytest.raises(trireme.exceptions.TaskCancelledError):
+        trireme.get(cancelled, timeout=60)
+    # A node that does not help changes nothing.
+    cluster.add_node(num_cpus=1)
+    ready, waiting = trireme.wait([task, *calls, in_group, group.ready()], num_returns=6, timeout=0.5)
+    assert ready == [] and len(waiting) == 6
+    node = cluster.add_node(num_cpus=2, resources={"late": 5})
+    assert trireme.get([task, *calls, in_group], timeout=60) == [node.unique_id] * 5
+    assert group.wait(60)
+
+
+def test_a_node_that_joined_dies_and_another_takes_its_place(cluster):
+    trireme.init(address=cluster.address)
+    kinds = {"removed": cluster.remove_node, "killed": lambda node: os.kill(node.pid, signal.SIGKILL)}
+    for round, (kind, end) in enumerate(kinds.items(), start=1):
+        node = cluster.add_node(num_cpus=1, resources={"late": 1})
+
+        @trireme.remote(resources={"late": 0.5}, num_cpus=0, max_restarts=1, max_task_retries=-1)
+        class Actor:
+            def where(self):
+                return trireme.get_runtime_context().get_node_id()
+
+        @trireme.remote(resources={"late": 0.5}, num_cpus=0)
+        def wait_for(path):
+            while not os.path.exists(path):
+                time.sleep(0.01)
+            return trireme.get_runtime_context().get_node_id()
+
+        actor = Actor.remote()
+        assert trireme.get(actor.where.remote(), timeout=60) == node.unique_id, kind
+        task = wait_for.remote("/nonexistent")
+        end(node)
+        eventually(lambda: sum(n["Alive"] for n in trireme.nodes()) == 1)
+        cluster.worker_nodes.clear()
+        assert len(trireme.nodes()) == 2 * round
+        assert trireme.cluster_resources().get("late", 0) == 0
+        again = cluster.add_node(num_cpus=1, resources={"late": 1})
+        # What ran there runs again where it fits: on the node that came.
+        ready, _ = trireme.wait([task], timeout=0.5)
+        assert ready == []
+        trireme.cancel(task, force=True)
+        assert trireme.get(on("late").options(num_cpus=0).options(resources={"late": 0.5}).remote(), timeout=60) == again.unique_id
+        cluster.remove_node(again)
+        assert sum(n["Alive"] for n in trireme.nodes()) == 1
+    with pytest.raises(ValueError, match="no node of this cluster"):
+        cluster.remove_node(again)
+
+
+def test_nodes_that_come_at_once_all_join(cluster):
+    trireme.init(address=cluster.address)
+    nodes = [cluster.add_node(num_cpus=1, wait=False) for _ in range(3)]
+    cluster.wait_for_nodes(60)
+    assert {n["pid"] for n in trireme.nodes() if n["Alive"]} == {os.getpid(), *(node.pid for node in nodes)}
+    assert len({node.unique_id for node in nodes}) == 3
+
+
+def test_seats_are_counted(cluster):
+    small = Cluster(initialize_head=True, head_node_args={"num_cpus": 1}, seats=1)
+    try:
+        trireme.init(address=small.address)
+        small.remove_node(small.add_node(num_cpus=1))
+        with pytest.raises(RuntimeError, match="all 1 seats"):
+            small.add_node(num_cpus=1)
+        trireme.shutdown()
+        # The next connection starts with all its seats.
+        trireme.init(address=small.address)
+        small.add_node(num_cpus=1)
+        assert len(trireme.nodes()) == 2
+    finally:
+        small.shutdown()
+    none = Cluster(initialize_head=True, head_node_args={"num_cpus": 1}, seats=0)
+    try:
+        trireme.init(address=none.address)
+        with pytest.raises(RuntimeError, match="all 0 seats"):
+            none.add_node(num_cpus=1)
+        with pytest.raises(trireme.exceptions.TaskUnschedulableError, match="cannot grow"):
+            trireme.get(on("late").remote(), timeout=60)
+    finally:
+        none.shutdown()
+    with pytest.raises(ValueError, match="seats"):
+        Cluster(seats=-1)
+
+
+def test_a_node_that_cannot_start_says_so(cluster):
+    trireme.init(address=cluster.address)
+    with pytest.raises(RuntimeError, match="ended with status"):
+        cluster.add_node(num_cpus=1, object_store_memory=1 << 60)
+    assert cluster.list_all_nodes() == [cluster.head_node]
+    node = cluster.add_node(num_cpus=1)
+    assert node.unique_id in {n["NodeID"] for n in trireme.nodes()}
 
 
 def test_a_node_without_cpus_runs_nothing_that_needs_one():

@@ -58,8 +58,13 @@ bool exists_by_brute_force(const ClusterView& view, GroupStrategy strategy, cons
 class GroupWorld {
  public:
   struct Node final : GroupHost {
-    Node(GroupWorld& w, Rank rank, const std::vector<RankInfo>& infos, std::uint64_t seed)
-        : world(w), self(rank), view(rank, infos), pool(infos[rank].total), groups(rank, view, pool, *this, seed) {}
+    Node(GroupWorld& w, Rank rank, const std::vector<RankInfo>& infos, std::uint64_t seed,
+         const std::vector<Seat>& seats)
+        : world(w),
+          self(rank),
+          view(rank, infos, !seats.empty(), seats),
+          pool(infos[rank].total),
+          groups(rank, view, pool, *this, seed) {}
     void send(Rank to, BytesView message) override { world.post(self, to, Bytes(message.begin(), message.end())); }
     void group_ready(GroupId id, const GroupPlacement& placement) override {
       ready[id] = placement;
@@ -75,6 +80,12 @@ class GroupWorld {
       CHECK(!bundles.empty());
       ready.erase(id);
     }
+    bool group_waits(GroupId id, const Error& error) override {
+      CHECK(error.code == Errc::unschedulable);
+      ready.erase(id);
+      if (view.can_grow()) ++waits;
+      return view.can_grow();
+    }
     void bundle_revoked(BundleKey bundle) override { CHECK(pool.has_bundle(bundle)); }
 
     GroupWorld& world;
@@ -84,12 +95,27 @@ class GroupWorld {
     GroupCoordinator groups;
     std::map<GroupId, GroupPlacement> ready;
     std::set<GroupId> failed;
+    std::uint32_t waits = 0;
     bool dead = false;
   };
 
-  GroupWorld(const std::vector<RankInfo>& infos, std::uint64_t seed) : rng(seed) {
-    for (Rank rank = 0; rank < infos.size(); ++rank)
-      nodes.push_back(std::make_unique<Node>(*this, rank, infos, rng.next()));
+  /// `late`: so many of the last ranks join() later.
+  GroupWorld(const std::vector<RankInfo>& infos, std::uint64_t seed, Rank late = 0) : rng(seed) {
+    for (Rank rank = 0; rank < infos.size(); ++rank) {
+      std::vector<Seat> seats;
+      if (late > 0) seats.assign(infos.size(), Seat::taken);
+      for (Rank seat = 0; seat < late; ++seat)
+        if (const auto other = static_cast<Rank>(infos.size() - 1 - seat); rank < other) seats[other] = Seat::empty;
+      nodes.push_back(std::make_unique<Node>(*this, rank, infos, rng.next(), seats));
+    }
+  }
+  void join(Rank rank, const RankInfo& info) {
+    for (auto& node : nodes) {
+      if (node->self >= rank) continue;
+      node->view.on_rank_coming(rank, info);
+      node->view.on_rank_joined(rank);
+      node->groups.on_rank_joined(now);
+    }
   }
   void at(Nanos when, std::function<void()> what) { events.emplace(when, std::move(what)); }
   void post(Rank from, Rank to, Bytes bytes) {
@@ -287,6 +313,40 @@ TEST_CASE("a group becomes ready, is removed, and leaves nothing behind") {
   world.check_reservations();
   CHECK(!world.nodes[1]->view.knows_group(id));
   CHECK(world.nodes[1]->groups.next_deadline() == kForever);
+}
+
+TEST_CASE("a group that fits no ranks waits where ranks may join, and keeps what it has") {
+  const auto infos = equal_ranks(4, 1, "CPU=2");
+  GroupWorld world(infos, 5, 2);
+  auto& creator = *world.nodes[0];
+  // From the start.
+  REQUIRE(world.create({0, 1}, GroupStrategy::strict_spread, {cpus(2), cpus(2), cpus(2)}).ok());
+  world.run_until(kSecond);
+  CHECK(creator.waits == 1);
+  CHECK(creator.groups.pending({0, 1}));
+  CHECK(creator.groups.next_deadline() == kForever);
+  world.join(2, infos[2]);
+  world.run_until(2 * kSecond);
+  REQUIRE(creator.ready.contains({0, 1}));
+  world.check_reservations();
+  // After a death: its other bundles stay where they are.
+  const auto ranks = creator.ready.at({0, 1}).ranks;
+  world.kill(2);
+  world.run_until(3 * kSecond);
+  CHECK(creator.waits == 2);
+  CHECK(!creator.ready.contains({0, 1}));
+  CHECK(creator.failed.empty());
+  CHECK(world.nodes[1]->pool.bundles().size() == 1);
+  world.join(3, infos[3]);
+  world.run_until(4 * kSecond);
+  REQUIRE(creator.ready.contains({0, 1}));
+  for (std::size_t i = 0; i < ranks.size(); ++i)
+    CHECK(creator.ready.at({0, 1}).ranks[i] == (ranks[i] == 2 ? 3 : ranks[i]));
+  world.check_reservations();
+  // One that waits is removed like any other.
+  REQUIRE(world.create({0, 2}, GroupStrategy::pack, {cpus(100)}).ok());
+  creator.groups.remove({0, 2});
+  CHECK(creator.groups.groups() == 1);
 }
 
 TEST_CASE("a refused group becomes ready soon after its resources are released") {

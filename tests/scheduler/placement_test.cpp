@@ -379,3 +379,91 @@ TEST_CASE("what was assumed of a rank comes back when it ends, and no more than 
   view.give_back(1, Resources::cpus(1));
   CHECK(view.available(1) == Resources::cpus(2));
 }
+
+TEST_CASE("an empty seat is nobody; its rank is told of first, and chosen once all know it") {
+  auto job = small_job();
+  job.push_back({parsed("CPU=64"), "ignored", {{"zone", "ignored"}}});
+  const std::vector<Seat> seats{Seat::taken, Seat::taken, Seat::dead, Seat::taken, Seat::empty};
+  ClusterView view(0, job, true, seats);
+  Rng rng(1);
+  CHECK(view.nodes() == 2);
+  CHECK(view.total(4).empty());
+  CHECK(!view.alive(2));
+  CHECK(!view.alive(4));
+  // Asked for often enough, a demand has an index by now, if it is a large job; the kind of rank is new in any case.
+  for (int i = 0; i < 100; ++i) CHECK(view.choose(demand("CPU=16"), rng).error().code == Errc::unavailable);
+  auto there = demand("CPU=1");
+  there.strategy = Strategy::node_affinity;
+  there.affinity_rank = 4;
+  auto refused = view.choose(there, rng);
+  CHECK(refused.error().code == Errc::unavailable);
+  CHECK(mentions(refused.error(), "has not come yet"));
+  // A rank that died does not come back.
+  there.affinity_rank = 2;
+  CHECK(view.choose(there, rng).error().code == Errc::unschedulable);
+
+  view.on_rank_coming(4, {parsed("CPU=16,tpu=1"), "c", {{"zone", "z"}}});
+  CHECK(view.nodes() == 3);
+  CHECK(view.node_id(4) == "c");
+  CHECK(view.labels(4).at("zone") == "z");
+  CHECK(view.comes(4));
+  CHECK(!view.alive(4));
+  CHECK(view.choose(demand("tpu=1"), rng).error().code == Errc::unavailable);
+  // Others may have placed bundles there already.
+  const GroupId group{1, 1};
+  view.set_group(group, {{parsed("CPU=1")}, {4}});
+  auto inside = demand("CPU=1");
+  inside.strategy = Strategy::placement_group;
+  inside.group = group;
+  CHECK(view.choose(inside, rng)->rank == 4);
+  view.update(4, 1, parsed("CPU=15,tpu=1"));
+
+  view.on_rank_joined(4);
+  CHECK(view.alive(4));
+  CHECK(!view.comes(4));
+  CHECK(view.choose(demand("tpu=1"), rng)->rank == 4);
+  CHECK(!view.choose(demand("CPU=16"), rng)->fits_now);
+  there.affinity_rank = 4;
+  CHECK(view.choose(there, rng)->rank == 4);
+  view.on_rank_lost(4);
+  CHECK(view.choose(demand("tpu=1"), rng).error().code == Errc::unavailable);
+  CHECK(view.choose(there, rng).error().code == Errc::unschedulable);
+}
+
+TEST_CASE("a rank that dies before all know it is dead like any other") {
+  auto job = small_job();
+  job.emplace_back();
+  ClusterView view(0, job, true, {Seat::taken, Seat::taken, Seat::taken, Seat::taken, Seat::empty});
+  Rng rng(1);
+  view.on_rank_coming(4, {parsed("tpu=1"), "c", {}});
+  view.on_rank_lost(4);
+  view.on_rank_joined(4);
+  CHECK(!view.alive(4));
+  CHECK(view.choose(demand("tpu=1"), rng).error().code == Errc::unavailable);
+  auto left = view.choose(demand("CPU=8"), rng);
+  REQUIRE(left.ok());
+  CHECK((left->rank == 2 || left->rank == 3));
+}
+
+TEST_CASE("a rank that joins a large job is found through the index of a demand that was asked for often") {
+  constexpr Rank kRanks = 400;
+  std::vector<RankInfo> job(kRanks, RankInfo{parsed("CPU=1"), "a", {}});
+  std::vector<Seat> seats(kRanks, Seat::taken);
+  for (Rank rank = kRanks - 2; rank < kRanks; ++rank) seats[rank] = Seat::empty;
+  ClusterView view(0, job, true, seats);
+  Rng rng(1);
+  for (int i = 0; i < 100; ++i) CHECK(view.choose(demand("CPU=1"), rng).ok());
+  for (Rank rank = 0; rank < kRanks; ++rank) view.update(rank, 1, {});
+  CHECK(!view.choose(demand("CPU=1"), rng)->fits_now);
+  // One of a known kind, one of a new kind.
+  for (Rank rank = kRanks - 2; rank < kRanks; ++rank) {
+    view.on_rank_coming(rank, {parsed(rank == kRanks - 2 ? "CPU=1" : "CPU=2"), "b", {}});
+    view.update(rank, 1, view.total(rank));
+    CHECK(!view.choose(demand("CPU=1"), rng)->fits_now);
+    view.on_rank_joined(rank);
+    auto choice = view.choose(demand("CPU=1"), rng);
+    CHECK(choice->rank == rank);
+    CHECK(choice->fits_now);
+    view.update(rank, 2, {});
+  }
+}

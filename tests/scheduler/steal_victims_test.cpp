@@ -78,3 +78,15 @@ TEST_CASE("the lifeline graph is symmetric, connected and as deep as its dimensi
     CHECK(deepest <= lifeline_dimensions(size));
   }
 }
+
+TEST_CASE("among some ranks of a job only those are victims") {
+  const std::vector<Rank> present{0, 3, 4, 9};
+  const auto victims = Victims::among(3, 100, present);
+  CHECK(victims.size() == 100);
+  REQUIRE(victims.levels() == 1);
+  Rng rng(1);
+  std::set<Rank> picked;
+  for (int i = 0; i < 200; ++i) picked.insert(victims.pick(0, rng));
+  CHECK(picked == std::set<Rank>{0, 4, 9});
+  CHECK(Victims::among(3, 100, std::vector<Rank>{3}).levels() == 0);
+}

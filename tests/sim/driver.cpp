@@ -6,14 +6,16 @@
 
 namespace trireme::sim {
 
-Driver::Driver(World& world, std::uint64_t seed, bool errands, bool visits, std::vector<std::string>& log)
+Driver::Driver(World& world, std::uint64_t seed, bool errands, bool visits, Rank late, std::vector<std::string>& log)
     : world_(world),
       rng_(seed ^ 0x647269766572ULL),
       log_(log),
       with_errands_(errands),
       errand_rng_(seed ^ 0x657272616e64ULL),
       with_visits_(visits),
-      visit_rng_(seed ^ 0x7669736974ULL) {}
+      visit_rng_(seed ^ 0x7669736974ULL),
+      late_(late),
+      late_rng_(seed ^ 0x6c617465ULL) {}
 
 Order Driver::order(std::uint64_t value, std::uint32_t depth) { return new_order(value, depth); }
 
@@ -36,6 +38,7 @@ void Driver::run() {
     if (with_errands_)
       for (auto n = errand_rng_.below(3); n > 0; --n) errand();
     if (with_visits_ && visit_rng_.chance(0.5)) visit();
+    if (late_ != kNoRank && late_rng_.chance(0.3)) ask_late();
   }
   // Half of the handles go before the results are looked at, so that actors end with calls under way.
   note("end");
@@ -56,6 +59,8 @@ void Driver::run() {
     held_.pop_back();
     check(last);
   }
+  late_actors_.clear();
+  late_groups_.clear();
 }
 
 void Driver::act() {
@@ -418,9 +423,13 @@ void Driver::check(const Held& held) {
                              held.outcome.failed ? "error" : "value", held.outcome.value));
 }
 
-Verdict run_seed(std::uint64_t seed, Deaths deaths, Errands errands, Visits visits) {
+Verdict run_seed(std::uint64_t seed, Deaths deaths, Errands errands, Visits visits, Joins joins) {
   Verdict verdict;
-  World world(WorldOptions::of_seed(seed), seed);
+  auto world_options = WorldOptions::of_seed(seed);
+  Rng join_rng(seed ^ 0x6a6f696eULL);
+  const bool with_joins = joins != Joins::none && (join_rng.chance(0.33) || joins == Joins::always);
+  if (with_joins) world_options.add_seats(seed);
+  World world(std::move(world_options), seed);
   Ledger book(world);
   ledger = &book;
   verdict.world = world.options.text();
@@ -430,10 +439,26 @@ Verdict run_seed(std::uint64_t seed, Deaths deaths, Errands errands, Visits visi
     world.deaths_planned = true;
     for (std::uint64_t i = 0; i < count; ++i) {
       const auto rank = static_cast<Rank>(1 + rng.below(world.size() - 1));
+      if (with_joins && rank >= world.size() - world.options.seats) continue;  // below
       const auto at = static_cast<Nanos>(rng.below(rng.chance(0.5) ? 300'000 : 3'000'000));
       verdict.shape.push_back(fmt::format("rank {} dies at {} us", rank, at / 1000));
       world.network.schedule(at, [&world, rank] { world.kill(rank); });
     }
+  }
+  Rank late = kNoRank;
+  for (Rank rank = world.size() - world.options.seats; rank < world.size(); ++rank) {
+    const auto at = static_cast<Nanos>(join_rng.below(join_rng.chance(0.5) ? 300'000 : 3'000'000));
+    const bool dies = late != kNoRank && world.deaths_planned && join_rng.chance(0.7);
+    const auto lives = static_cast<Nanos>(join_rng.below(join_rng.chance(0.7) ? 200'000 : 2'000'000));
+    if (late == kNoRank)
+      late = rank;
+    else if (join_rng.chance(0.2))
+      continue;  // a seat that stays empty
+    verdict.shape.push_back(fmt::format("rank {} comes at {} us", rank, at / 1000));
+    world.network.schedule(at, [&world, rank] { world.join(rank); });
+    if (!dies) continue;
+    verdict.shape.push_back(fmt::format("and dies {} us later", lives / 1000));
+    world.network.schedule(at + lives, [&world, rank] { world.kill(rank); });
   }
   if (rng.chance(0.3)) {
     const auto rank = static_cast<Rank>(rng.below(world.size()));
@@ -447,7 +472,7 @@ Verdict run_seed(std::uint64_t seed, Deaths deaths, Errands errands, Visits visi
   world.network.schedule(0, static_cast<Nanos>(rng.below(10'000)), [&] {
     host->run_program([&] {
       Driver driver(world, seed, errands == Errands::by_seed && Rng(seed ^ 0x63616e63656cULL).chance(0.5),
-                    visits == Visits::by_seed && Rng(seed ^ 0x766973697473ULL).chance(0.5), verdict.shape);
+                    visits == Visits::by_seed && Rng(seed ^ 0x766973697473ULL).chance(0.5), late, verdict.shape);
       driver.run();
       verdict.cancels = driver.cancels();
     });
@@ -476,6 +501,7 @@ Verdict run_seed(std::uint64_t seed, Deaths deaths, Errands errands, Visits visi
   verdict.runs = book.runs;
   verdict.calls = book.calls;
   verdict.deaths = world.deaths;
+  verdict.joins = world.joins;
   verdict.traffic = world.traffic();
   verdict.messages = world.messages;
   return verdict;

@@ -20,8 +20,9 @@ struct Cancels {
 class Driver {
  public:
   /// `errands`: among the other actions, errands are submitted, cancelled, looked at. `visits`: other ranks name and
-  /// look up actors, use placement groups, and have tasks that wait while they hold CPUs.
-  Driver(World& world, std::uint64_t seed, bool errands, bool visits, std::vector<std::string>& log);
+  /// look up actors, use placement groups, and have tasks that wait while they hold CPUs. `late`: a rank that is sure to
+  /// come and to stay; kNoRank without one.
+  Driver(World& world, std::uint64_t seed, bool errands, bool visits, Rank late, std::vector<std::string>& log);
   void run();
   const Cancels& cancels() const { return cancels_; }
 
@@ -84,6 +85,9 @@ class Driver {
 
   void add_errand(Ref<Blob> ref, const Errand& errand, const std::vector<const Held*>& deps, std::string what);
   Errand new_errand();
+
+  // driver_late.cpp; with draws of their own.
+  void ask_late();
   std::vector<const Held*> pick_deps();
   Held& any();
   void add(Ref<Blob> ref, Outcome outcome, std::set<std::uint64_t> actors, std::string what);
@@ -106,6 +110,10 @@ class Driver {
   std::vector<Seat> desks_;
   std::set<std::uint64_t> cancelled_;
   Cancels cancels_;
+  const Rank late_;
+  Rng late_rng_;
+  std::vector<Actor<Account>> late_actors_;  ///< one that waits for its place ends with its last handle
+  std::vector<PlacementGroup> late_groups_;
   std::uint32_t seats_ = 0;
   std::uint32_t names_ = 0;
 };
@@ -115,10 +123,10 @@ struct Verdict {
   std::vector<std::string> failures;
   std::string world;
   std::string traffic;  ///< messages by type
-  std::array<std::uint64_t, 32> messages{};
+  decltype(World::messages) messages{};
   std::vector<std::string> shape;
   std::uint64_t events = 0, frames = 0, runs = 0, calls = 0;
-  std::uint32_t deaths = 0;
+  std::uint32_t deaths = 0, joins = 0;
   Cancels cancels;
 };
 enum class Deaths : std::uint8_t { by_seed, none };
@@ -126,6 +134,8 @@ enum class Deaths : std::uint8_t { by_seed, none };
 enum class Errands : std::uint8_t { by_seed, none };
 /// Other ranks' part in the program: in half of the seeds.
 enum class Visits : std::uint8_t { by_seed, none };
-Verdict run_seed(std::uint64_t seed, Deaths deaths, Errands errands, Visits visits);
+/// Ranks that join after the start: in a third of the seeds.
+enum class Joins : std::uint8_t { by_seed, none, always };
+Verdict run_seed(std::uint64_t seed, Deaths deaths, Errands errands, Visits visits, Joins joins);
 
 }  // namespace trireme::sim

@@ -41,6 +41,8 @@ class Clerk {
   /// The desk was killed.
   void fail_all(const Desk& desk);
   std::size_t jobs() const { return jobs_.size(); }
+  /// What was cancelled and did not come here, for a rank that joins later.
+  core::CancelledKeys& cancelled() { return cancelled_; }
 
  private:
   struct Job {

@@ -1,5 +1,5 @@
 /// Rank 2 of a small job sends rank 0 what the input says, in the place of what the protocol would: each message is
-/// taken or closes the connection; the program of rank 0 ends, and ranks 0 and 1 stay connected.
+/// taken or closes the connection; the program of rank 0 ends, and ranks 0 and 1 stay connected. A rank joins meanwhile.
 ///
 /// Checked: every program ends, so every reference resolves to a value or an error, whatever it is; nothing is taken
 /// for dead but rank 2; once that is dead, ranks 0 and 1 hold no reference, result, task, call, actor, name, group,
@@ -31,12 +31,14 @@ namespace trireme::sim {
 namespace {
 
 constexpr Rank kHostile = 2;
+constexpr Rank kLate = 3;
 
 WorldOptions small_world(std::uint64_t seed) {
   WorldOptions o;
-  o.network.ranks = 3;
+  o.network.ranks = 4;
   o.network.seed = seed;
-  o.node_of = {0, 1, 2};
+  o.node_of = {0, 1, 2, 3};
+  o.seats = 1;
   o.cores = 2;
   // So that large objects are pulled with messages.
   o.transfer.chunk_bytes = 16U << 10U;
@@ -49,7 +51,7 @@ WorldOptions small_world(std::uint64_t seed) {
 class Recorder {
  public:
   void watch(World& world) {
-    for (Rank to = 0; to < world.size(); ++to) {
+    for (Rank to = 0; to < kLate; ++to) {
       auto& sees = world.at(to).host->on_traffic;
       sees = [this, to, before = sees](Rank from, BytesView message) {
         before(from, message);
@@ -102,6 +104,8 @@ void run_world(const std::vector<Bytes>& messages, std::uint64_t seed = 1, Recor
       scene = {};
     });
   });
+  // While the hostile messages come.
+  world.network.schedule(60'000, [&world] { world.join(kLate); });
   for (std::size_t i = 0; i < messages.size(); ++i) {
     if (slanders(messages[i])) continue;
     const auto at = static_cast<Nanos>(20'000 + 7'000 * i);

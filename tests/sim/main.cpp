@@ -1,4 +1,5 @@
-/// trireme_sim_tests [--seed N | --first N --count N] [--no-deaths] [--no-errands] [--no-visits] [--verbose]
+/// trireme_sim_tests [--seed N | --first N --count N] [--no-deaths] [--no-errands] [--no-visits]
+///                   [--no-joins | --joins] [--verbose]
 ///
 /// Runs the protocol of core over random programs on the simulated network, one program per seed. TRIREME_SIM_SEED does
 /// what --seed does. A seed that fails is printed with its program; the exit status is 1.
@@ -25,6 +26,7 @@ struct Regression {
   const char* what;
   Errands errands = Errands::none;
   Visits visits = Visits::none;
+  Joins joins = Joins::none;
 };
 constexpr Regression kRegressions[] = {
     {16, "calls that ended with an error stayed in the table of pending calls"},
@@ -42,6 +44,10 @@ constexpr Regression kRegressions[] = {
     {3676, "calls that reached an actor's rank after its owner's death waited for ever", Errands::by_seed,
      Visits::by_seed},
     {1711, "a reference lent while its owner died was held for ever", Errands::by_seed},
+    {361, "what was cancelled before a rank joined ran there", Errands::by_seed, Visits::none, Joins::always},
+    {427, "as 361", Errands::by_seed, Visits::none, Joins::always},
+    {523, "a task that was cancelled before a rank joined began there", Errands::by_seed, Visits::none, Joins::always},
+    {832, "as 523", Errands::by_seed, Visits::none, Joins::always},
 };
 
 char current_seed[64];
@@ -60,8 +66,9 @@ void print(std::uint64_t seed, const Verdict& verdict, bool all) {
   for (const auto& line : verdict.shape) fmt::print("    {}\n", line);
   for (const auto& failure : verdict.failures) fmt::print("  FAILED: {}\n", failure);
   fmt::print("  messages by type: {}\n", verdict.traffic);
-  fmt::print("  {} events, {} frames, {} runs, {} calls, {} deaths; again with: trireme_sim_tests --seed {}\n",
-             verdict.events, verdict.frames, verdict.runs, verdict.calls, verdict.deaths, seed);
+  fmt::print(
+      "  {} events, {} frames, {} runs, {} calls, {} deaths, {} joins; again with: trireme_sim_tests --seed {}\n",
+      verdict.events, verdict.frames, verdict.runs, verdict.calls, verdict.deaths, verdict.joins, seed);
   std::fflush(stdout);
 }
 
@@ -71,6 +78,7 @@ int run(int argc, char** argv) {
   auto deaths = Deaths::by_seed;
   auto errands = Errands::by_seed;
   auto visits = Visits::by_seed;
+  auto joins = Joins::by_seed;
   const auto one = [&](const char* text) {
     first = std::strtoull(text, nullptr, 10);
     count = 1;
@@ -91,6 +99,10 @@ int run(int argc, char** argv) {
       errands = Errands::none;
     else if (arg == "--no-visits")
       visits = Visits::none;
+    else if (arg == "--no-joins")
+      joins = Joins::none;
+    else if (arg == "--joins")
+      joins = Joins::always;
     else if (arg == "--regressions")
       regressions = true;
     else if (arg == "--verbose")
@@ -98,7 +110,7 @@ int run(int argc, char** argv) {
     else {
       fmt::print(stderr,
                  "unknown argument {}; there are --seed N, --first N, --count N, --no-deaths, --no-errands, "
-                 "--no-visits, --regressions, --verbose\n",
+                 "--no-visits, --no-joins, --joins, --regressions, --verbose\n",
                  arg);
       return 2;
     }
@@ -106,13 +118,13 @@ int run(int argc, char** argv) {
   if (const char* seed = std::getenv("TRIREME_SIM_SEED"); seed != nullptr) one(seed);
   std::signal(SIGABRT, name_seed);
   std::signal(SIGSEGV, name_seed);
-  std::uint64_t failed = 0, events = 0, runs = 0, calls = 0, died = 0;
+  std::uint64_t failed = 0, events = 0, runs = 0, calls = 0, died = 0, joined = 0;
   Cancels cancels;
   decltype(Verdict::messages) messages{};
-  const auto each = [&](std::uint64_t seed, Errands errands, Visits visits) {
+  const auto each = [&](std::uint64_t seed, Errands errands, Visits visits, Joins joins) {
     std::snprintf(current_seed, sizeof current_seed, "crashed: trireme_sim_tests --seed %llu\n",
                   static_cast<unsigned long long>(seed));
-    const auto verdict = run_seed(seed, deaths, errands, visits);
+    const auto verdict = run_seed(seed, deaths, errands, visits, joins);
     print(seed, verdict, verbose);
     failed += verdict.failures.empty() ? 0 : 1;
     events += verdict.events;
@@ -120,17 +132,18 @@ int run(int argc, char** argv) {
     calls += verdict.calls;
     died += verdict.deaths;
     for (std::size_t type = 0; type < messages.size(); ++type) messages[type] += verdict.messages[type];
+    joined += verdict.joins;
     cancels.never_began += verdict.cancels.never_began;
     cancels.interrupted += verdict.cancels.interrupted;
     cancels.value += verdict.cancels.value;
   };
   if (regressions) {
-    for (const auto& known : kRegressions) each(known.seed, known.errands, known.visits);
+    for (const auto& known : kRegressions) each(known.seed, known.errands, known.visits, known.joins);
   } else {
-    for (std::uint64_t seed = first; seed < first + count; ++seed) each(seed, errands, visits);
+    for (std::uint64_t seed = first; seed < first + count; ++seed) each(seed, errands, visits, joins);
   }
-  fmt::print("{} seeds failed; {} events, {} runs of tasks and calls, {} of them calls in order, {} deaths\n", failed,
-             events, runs, calls, died);
+  fmt::print("{} seeds failed; {} events, {} runs of tasks and calls, {} of them calls in order, {} deaths, {} joins\n",
+             failed, events, runs, calls, died, joined);
   fmt::print("of what was cancelled, {} never began, {} were interrupted, {} ended all the same\n", cancels.never_began,
              cancels.interrupted, cancels.value);
   // That many programs leave no message of the protocol out.

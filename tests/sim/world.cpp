@@ -73,79 +73,158 @@ WorldOptions WorldOptions::of_seed(std::uint64_t seed) {
   return o;
 }
 
+void WorldOptions::add_seats(std::uint64_t seed) {
+  Rng rng(seed ^ 0x7365617473ULL);
+  seats = static_cast<std::uint32_t>(1 + rng.below(3));
+  for (std::uint32_t i = 0; i < seats; ++i) node_of.push_back(100 + i);
+  network.ranks += seats;
+}
+
 std::string WorldOptions::text() const {
   std::string nodes;
   for (const auto node : node_of) nodes += fmt::format("{}{}", nodes.empty() ? "" : ",", node);
   return fmt::format(
-      "{} ranks on nodes {}, {} cores, latency {} ns + {} ns, straggle {} of up to {} ns, reorder {}, frames {} B, "
+      "{} ranks, {} of them late, on nodes {}, {} cores, latency {} ns + {} ns, straggle {} of up to {} ns, reorder "
+      "{}, frames {} B, "
       "credit {} B, late posts {}, tasks up to {} ns, {} slots, {} B chunks",
-      network.ranks, nodes, cores, network.latency, network.jitter, network.straggle_share, network.straggle,
+      network.ranks, seats, nodes, cores, network.latency, network.jitter, network.straggle_share, network.straggle,
       network.reorder, network.frame_bytes_max, network.credit_bytes, late_posts, task_max, slots,
       transfer.chunk_bytes);
 }
 
-World::World(WorldOptions given, std::uint64_t seed) : options(std::move(given)), network(options.network) {
+World::World(WorldOptions given, std::uint64_t seed)
+    : options(std::move(given)), network(options.network), seed_(seed) {
   const auto ranks = options.network.ranks;
-  core::CoreOptions core_options;
-  core_options.seed = seed;
-  for (Rank r = 0; r < ranks; ++r) {
-    scheduler::RankInfo info;
-    info.node_id = fmt::format("node{}", options.node_of[r]);
-    info.total.set_cpu_units(static_cast<std::int64_t>(options.cores) * scheduler::Resources::kUnit);
-    TRIREME_CHECK(info.total.set("slot", options.slots).ok(), "slots");
-    TRIREME_CHECK(info.total.set("seat", 4).ok(), "seats");
-    TRIREME_CHECK(info.total.set("desk", 2).ok(), "desks");
-    core_options.ranks.push_back(std::move(info));
+  nodes.resize(ranks);
+  core::World known;
+  if (options.seats > 0) {
+    known.seats.assign(ranks, core::Seat::empty);
+    std::fill_n(known.seats.begin(), ranks - options.seats, core::Seat::taken);
   }
-  for (Rank r = 0; r < ranks; ++r) {
-    auto node = std::make_unique<Node>();
-    node->arena = make_arena(options.arena_bytes);
-    node->store = std::make_unique<objstore::Store>(*node->arena, objstore::StoreOptions{});
-    node->router = std::make_unique<transport::Router>(r, ranks);
-    auto backend = network.make_backend(r);
-    TRIREME_CHECK(backend->expose(node->arena->memory(), node->arena->fd()).ok(), "expose");
-    std::vector<Rank> peers;
-    for (Rank p = 0; p < ranks; ++p)
-      if (p != r) peers.push_back(p);
-    node->router->add_backend(std::move(backend), peers);
-    SimHost::Options host_options;
-    host_options.cores = options.cores;
-    host_options.late_posts = options.late_posts;
-    host_options.task_max = options.task_max;
-    node->host = std::make_unique<SimHost>(network, r, host_options, seed * 31 + r);
-    auto mine = core_options;
-    mine.host_name = core_options.ranks[r].node_id;
-    const std::vector<std::uint32_t> levels[] = {options.node_of};
-    mine.victims = scheduler::Victims::from_levels(r, ranks, levels);
-    node->core =
-        std::make_unique<core::RankCore>(*node->host, *node->router, network, node->store.get(), std::move(mine));
-    node->fetcher = std::make_unique<core::TransferFetcher>(node->core->context(), options.transfer);
-    auto* fetcher = node->fetcher.get();
-    node->core->refs().fetcher = fetcher;
-    node->core->on_transfer = [fetcher](Rank from, BytesView message) { return fetcher->on_message(from, message); };
-    node->core->on_transfer_lost = [fetcher](Rank dead) { fetcher->on_lost(dead); };
-    node->clerk = std::make_unique<Clerk>(*this, r, seed * 37 + r);
-    node->host->core = node->core.get();
-    node->host->router = node->router.get();
-    node->host->on_traffic = [this](Rank, BytesView message) {
-      if (!message.empty() && static_cast<std::size_t>(message[0]) < messages.size())
-        ++messages[static_cast<std::size_t>(message[0])];
-    };
-    node->host->memory_of = [this, r](Rank peer) -> const std::byte* {
-      if (peer >= size() || peer == r || options.node_of[peer] != options.node_of[r]) return nullptr;
-      return nodes[peer]->arena->base();
-    };
-    node->host->on_fatal = [this, r](const std::string& why) {
-      if (!nodes[r]->dead) failures.push_back(fmt::format("rank {} gave up: {}", r, why));
-      nodes[r]->host->dead = true;
-    };
-    nodes.push_back(std::move(node));
-  }
-  for (Rank r = 0; r < ranks; ++r) {
+  for (Rank r = 0; r < ranks - options.seats; ++r) make_node(r, known);
+  for (Rank r = 0; r < ranks - options.seats; ++r) {
     auto* host = nodes[r]->host.get();
     network.on_wake(r, [host] { host->poll(); });
     network.schedule(r, static_cast<Nanos>(network.rng().below(5'000)), [host] { host->begin(); });
   }
+}
+
+scheduler::RankInfo World::info_of(Rank rank) const {
+  scheduler::RankInfo info;
+  info.node_id = fmt::format("node{}", options.node_of[rank]);
+  info.total.set_cpu_units(static_cast<std::int64_t>(options.cores) * scheduler::Resources::kUnit);
+  TRIREME_CHECK(info.total.set("slot", options.slots).ok(), "slots");
+  TRIREME_CHECK(info.total.set("seat", 4).ok(), "seats");
+  TRIREME_CHECK(info.total.set("desk", 2).ok(), "desks");
+  // Enough for all that may hold some at a time.
+  if (rank + options.seats >= options.network.ranks) TRIREME_CHECK(info.total.set("late", 1'000).ok(), "late");
+  return info;
+}
+
+void World::make_node(Rank r, const core::World& known) {
+  const auto ranks = options.network.ranks;
+  core::CoreOptions mine;
+  mine.seed = seed_;
+  mine.world = known;
+  for (Rank rank = 0; rank < ranks; ++rank) mine.ranks.push_back(info_of(rank));
+  auto node = std::make_unique<Node>();
+  node->arena = make_arena(options.arena_bytes);
+  node->store = std::make_unique<objstore::Store>(*node->arena, objstore::StoreOptions{});
+  node->router = std::make_unique<transport::Router>(r, ranks);
+  auto backend = network.make_backend(r);
+  auto* backend_used = backend.get();
+  TRIREME_CHECK(backend->expose(node->arena->memory(), node->arena->fd()).ok(), "expose");
+  std::vector<Rank> peers;
+  for (Rank p = 0; p < ranks; ++p)
+    if (p != r && (known.seats.empty() || known.seats[p] == core::Seat::taken)) peers.push_back(p);
+  node->router->add_backend(std::move(backend), peers);
+  SimHost::Options host_options;
+  host_options.cores = options.cores;
+  host_options.late_posts = options.late_posts;
+  host_options.task_max = options.task_max;
+  node->host = std::make_unique<SimHost>(network, r, host_options, seed_ * 31 + r);
+  mine.host_name = mine.ranks[r].node_id;
+  const std::vector<std::uint32_t> levels[] = {options.node_of};
+  mine.victims = scheduler::Victims::from_levels(r, ranks, levels);
+  node->core =
+      std::make_unique<core::RankCore>(*node->host, *node->router, network, node->store.get(), std::move(mine));
+  node->core->connect = [router = node->router.get(), backend_used](Rank rank,
+                                                                    BytesView member) -> Result<scheduler::RankInfo> {
+    Reader in(member);
+    auto info = scheduler::RankInfo::decode(in);
+    if (!in.done()) return make_error(Errc::malformed, "no rank's resources");
+    router->admit(rank, *backend_used);
+    return info;
+  };
+  node->fetcher = std::make_unique<core::TransferFetcher>(node->core->context(), options.transfer);
+  auto* fetcher = node->fetcher.get();
+  node->core->refs().fetcher = fetcher;
+  node->core->on_transfer = [fetcher](Rank from, BytesView message) { return fetcher->on_message(from, message); };
+  node->core->on_transfer_lost = [fetcher](Rank dead) { fetcher->on_lost(dead); };
+  node->clerk = std::make_unique<Clerk>(*this, r, seed_ * 37 + r);
+  node->core->membership().note = [clerk = node->clerk.get()] { return clerk->cancelled().write(); };
+  node->core->on_note = [clerk = node->clerk.get()](BytesView note) { clerk->cancelled().read(note); };
+  node->host->core = node->core.get();
+  node->host->router = node->router.get();
+  node->host->on_traffic = [this](Rank, BytesView message) {
+    if (!message.empty() && static_cast<std::size_t>(message[0]) < messages.size())
+      ++messages[static_cast<std::size_t>(message[0])];
+  };
+  node->host->memory_of = [this, r](Rank peer) -> const std::byte* {
+    if (peer >= size() || peer == r || options.node_of[peer] != options.node_of[r]) return nullptr;
+    return nodes[peer]->arena->base();
+  };
+  node->host->on_fatal = [this, r](const std::string& why) {
+    if (!nodes[r]->dead) failures.push_back(fmt::format("rank {} gave up: {}", r, why));
+    nodes[r]->host->dead = true;
+  };
+  nodes[r] = std::move(node);
+}
+
+void World::join(Rank rank) {
+  at_the_door_.push_back(rank);
+  next_join();
+}
+
+void World::next_join() {
+  if (joining_ || at_the_door_.empty()) return;
+  joining_ = true;
+  const Rank rank = at_the_door_.front();
+  at_the_door_.pop_front();
+  Bytes member;
+  Writer out(member);
+  info_of(rank).encode(out);
+  core::World known;
+  // Rank 0 may tell others of the rank before the rank hears what rank 0 says of them.
+  nodes[0]->host->step([&] {
+    nodes[0]->core->membership().admit(rank, member, [this, rank](const Status& status) {
+      auto notes = nodes[0]->core->membership().world().notes;
+      network.schedule(network.now() + static_cast<Nanos>(network.rng().below(50'000)),
+                       [this, rank, ok = status.ok(), notes = std::move(notes)] {
+                         joining_ = false;
+                         if (ok)
+                           begin(rank, notes);
+                         else
+                           kill(rank);
+                         next_join();
+                       });
+    });
+    known = nodes[0]->core->membership().world();
+  });
+  make_node(rank, known);
+  nodes[rank]->begun = false;
+}
+
+void World::begin(Rank rank, const std::vector<Bytes>& notes) {
+  auto& node = *nodes[rank];
+  if (node.dead) return;
+  for (const auto& note : notes) node.core->on_note(note);
+  ++joins;
+  node.begun = true;
+  auto* host = node.host.get();
+  network.on_wake(rank, [host] { host->poll(); });
+  host->begin();
+  host->poll();
 }
 
 World::Node::Node() = default;
@@ -153,6 +232,7 @@ World::Node::~Node() = default;
 
 World::~World() {
   for (auto& node : nodes) {
+    if (node == nullptr) continue;
     if (node->dead || node->host->blocked() != 0) {
       madvise(node->arena->base(), node->arena->bytes(), MADV_REMOVE);
       graveyard().push_back(std::move(node));
@@ -168,11 +248,16 @@ World::~World() {
 }
 
 void World::kill(Rank rank) {
-  if (nodes[rank]->dead) return;
+  if (!alive(rank)) return;
   ++deaths;
   nodes[rank]->dead = true;
   nodes[rank]->host->dead = true;
   network.kill(rank);
+  // The door sees a rank go that has not begun.
+  if (!nodes[rank]->begun)
+    network.schedule(0, network.now() + static_cast<Nanos>(network.rng().below(100'000)), [this, rank] {
+      nodes[0]->host->step([&] { nodes[0]->core->membership().on_lost(rank, "it closed its connection"); });
+    });
 }
 
 bool World::settle(std::uint64_t events_max) { return network.run_until_idle(events_max); }
@@ -180,8 +265,8 @@ bool World::settle(std::uint64_t events_max) { return network.run_until_idle(eve
 std::string World::leaks() {
   std::string text;
   for (Rank r = 0; r < size(); ++r) {
+    if (!alive(r)) continue;
     auto& node = *nodes[r];
-    if (node.dead) continue;
     auto& core = *node.core;
     const auto count = [&](std::size_t left, const char* what) {
       if (left != 0) text += fmt::format("  rank {}: {} {}\n", r, left, what);
@@ -208,8 +293,7 @@ std::string World::leaks() {
                           core.pool().total().text());
     if (core.next_deadline() != kForever) text += fmt::format("  rank {}: a timer is set\n", r);
     for (Rank p = 0; p < size(); ++p)
-      if (!nodes[p]->dead)
-        count(node.router->backlog(p), fmt::format("bytes wait for credit towards rank {}", p).c_str());
+      if (alive(p)) count(node.router->backlog(p), fmt::format("bytes wait for credit towards rank {}", p).c_str());
     const auto& transfer = node.fetcher->transfer();
     count(node.fetcher->idle() ? 0 : 1, "transfer that is not idle");
     count(transfer.puller().pulling(), "pulls");
@@ -232,7 +316,7 @@ std::string World::shut_down() {
   if (!settle(100'000)) return "the job's end does not settle";
   if (!done) return "rank 0 waits for ranks that do not leave";
   for (auto& node : nodes) {
-    if (node->dead) continue;
+    if (node == nullptr || node->dead) continue;
     node->host->step([&] { node->core->actors().shut_down(); });
   }
   return settle(100'000) ? "" : "after the job's end something still happens";

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <deque>
 #include <memory>
 #include <string>
 #include <vector>
@@ -26,8 +27,12 @@ struct WorldOptions {
   std::uint64_t arena_bytes = 4U << 20U;
   double slots = 1;  ///< amount of the custom resource "slot" of every rank
   objstore::TransferOptions transfer;
+  /// The last ranks of `network.ranks` are seats: they come when the program's time is due, see World::join().
+  std::uint32_t seats = 0;
 
   static WorldOptions of_seed(std::uint64_t seed);
+  /// Some seats, each on a node of its own, as the seed says.
+  void add_seats(std::uint64_t seed);
   std::string text() const;
 };
 
@@ -48,12 +53,17 @@ class World {
     std::unique_ptr<core::TransferFetcher> fetcher;
     std::unique_ptr<Clerk> clerk;
     bool dead = false;
+    bool begun = true;
   };
 
+  /// Seats included.
   std::uint32_t size() const { return static_cast<std::uint32_t>(nodes.size()); }
   Node& at(Rank rank) { return *nodes[rank]; }
-  bool alive(Rank rank) const { return !nodes[rank]->dead; }
+  bool alive(Rank rank) const { return nodes[rank] != nullptr && !nodes[rank]->dead; }
+  /// Nothing happens to a rank that is not there.
   void kill(Rank rank);
+  /// The rank of a seat comes: what Session and Doorkeeper do. One at a time; the next waits.
+  void join(Rank rank);
   /// Runs until nothing happens any more. False when that does not come.
   bool settle(std::uint64_t events_max);
 
@@ -66,10 +76,21 @@ class World {
   transport::SimNetwork network;
   std::vector<std::unique_ptr<Node>> nodes;
   std::uint32_t deaths = 0;
+  std::uint32_t joins = 0;  ///< ranks that came and began
   bool deaths_planned = false;
   std::vector<std::string> failures;
-  std::array<std::uint64_t, 32> messages{};  ///< received, by type
+  std::array<std::uint64_t, 40> messages{};  ///< received, by type
   std::string traffic() const;
+
+ private:
+  scheduler::RankInfo info_of(Rank rank) const;
+  void make_node(Rank rank, const core::World& known);
+  void begin(Rank rank, const std::vector<Bytes>& notes);
+  void next_join();
+
+  std::uint64_t seed_;
+  std::deque<Rank> at_the_door_;
+  bool joining_ = false;
 };
 
 }  // namespace trireme::sim

@@ -229,5 +229,44 @@ TEST_CASE("the handler may forget any peer, send and get while messages are deli
   CHECK(rig.backend->forgotten == std::vector<Rank>{4, 3});
 }
 
+TEST_CASE("a seat is nobody until its rank is admitted, and then a peer like any other") {
+  MemoryBackend* backend = nullptr;
+  Router router(0, 3);
+  {
+    auto made = std::make_unique<MemoryBackend>(4096);
+    backend = made.get();
+    router.add_backend(std::move(made), {1});
+  }
+  router.forget(2);
+  CHECK(router.alive(1));
+  CHECK(!router.alive(2));
+  // Dropped, as what goes to a dead rank.
+  router.send(2, text("early"));
+  router.flush();
+  CHECK(backend->sent.empty());
+  Errc got = Errc::ok;
+  router.get(2, 0, {}, [&got](const Status& status) { got = status.error().code; });
+  CHECK(got == Errc::peer_lost);
+  router.admit(2, *backend);
+  CHECK(router.alive(2));
+  router.send(2, text("hello"));
+  router.flush();
+  REQUIRE(backend->sent.size() == 1);
+  CHECK(backend->sent[0].first == 2);
+  // Its frames count from the first.
+  Rig from;
+  from.router.send(0, text("x"));
+  from.router.send(2, text("and you"));
+  from.router.flush();
+  backend->arriving.emplace_back(2, from.backend->sent.back().second);
+  Messages handler;
+  router.poll(handler);
+  REQUIRE(handler.messages.size() == 1);
+  CHECK(handler.messages[0].first == 2);
+  CHECK(handler.messages[0].second == text("and you"));
+  router.forget(2);
+  CHECK(!router.alive(2));
+}
+
 }  // namespace
 }  // namespace trireme::transport::testing

@@ -15,6 +15,8 @@
 #include "base/log.hpp"
 #include "transport/bootstrap.hpp"
 #include "transport/bootstrap/channel.hpp"
+#include "transport/bootstrap/local_door.hpp"
+#include "transport/bootstrap/local_records.hpp"
 
 // Rank 0 listens; every other rank connects and introduces itself. From then on each round of an exchange is one record
 // from every rank to rank 0 and one record with all of them back.
@@ -22,51 +24,10 @@
 namespace trireme::transport {
 namespace {
 
-constexpr std::uint32_t kMagic = 0x314C5254;  // "TRL1"
-// A stranger that connects and says nothing is let wait this long, beside the others.
-constexpr Nanos kIntroductionMax = 5 * kSecond;
+using local::kIntroductionMax;
+
 // Between two attempts to reach a rank 0 that does not listen yet: far below a process start, far above nothing.
 constexpr Nanos kRetry = 2 * kMillisecond;
-
-enum class Verdict : std::uint8_t { ok = 0, failed = 1 };
-
-Bytes introduction(Rank rank, std::uint32_t size) {
-  Bytes bytes;
-  Writer out(bytes);
-  out.put(kMagic);
-  out.put(rank);
-  out.put(size);
-  return bytes;
-}
-
-Bytes failure(const Error& error) {
-  Bytes bytes;
-  Writer out(bytes);
-  out.put(kMagic);
-  out.put(Verdict::failed);
-  out.put(error.code);
-  out.text(error.message);
-  return bytes;
-}
-
-/// What follows the verdict of a record from rank 0, or the error it carries.
-Result<Bytes> answer(const Bytes& record) {
-  Reader in(record);
-  const bool known = in.get<std::uint32_t>() == kMagic;
-  const auto verdict = in.get<Verdict>();
-  if (known && in.ok() && verdict == Verdict::ok) {
-    const auto rest = in.rest();
-    return Bytes(rest.begin(), rest.end());
-  }
-  if (known && verdict == Verdict::failed) {
-    const auto code = in.get<Errc>();
-    std::string text(in.text());
-    if (in.done()) return make_error(code, std::move(text));
-  }
-  return make_error(Errc::malformed,
-                    "local bootstrap: what listens there does not speak as a rank 0 of this build does; each cluster "
-                    "needs a TRIREME_LOCAL_SOCKET of its own");
-}
 
 void sleep_for(Nanos duration) {
   const timespec time{duration / kSecond, duration % kSecond};
@@ -77,9 +38,19 @@ class Local final : public Bootstrap {
  public:
   explicit Local(LocalOptions options)
       : options_(std::move(options)), deadline_(SystemClock::read() + options_.timeout_ns), ranks_(options_.size) {}
-  ~Local() override { finalize(); }
+  ~Local() override {
+    finalize();
+    if (listener_ && !options_.socket.starts_with('@')) unlink(options_.socket.c_str());
+  }
 
   Status open() { return options_.rank == 0 ? gather_ranks() : introduce(); }
+
+  std::uint32_t seats() const override { return options_.seats; }
+  BytesView world() const override { return world_; }
+  std::unique_ptr<Door> door() override {
+    if (!listener_) return nullptr;
+    return local::make_door(std::move(listener_), options_, session_, std::move(early_));
+  }
 
   std::string_view name() const override { return "local"; }
   Rank rank() const override { return options_.rank; }
@@ -121,6 +92,10 @@ class Local final : public Bootstrap {
     }
     session_ = fmt::format("local-{}-{:x}", getpid(), SystemClock::read());
     auto status = accept_all(*listener);
+    if (status.ok() && options_.seats > 0) {
+      listener_ = std::move(*listener);
+      return status;
+    }
     // Nobody is to come any more, and nothing is to stay.
     if (!options_.socket.starts_with('@')) unlink(options_.socket.c_str());
     if (!status.ok()) give_up(status.error());
@@ -186,40 +161,18 @@ class Local final : public Bootstrap {
   /// Lets a guest in as the rank it says it is, or sends it away: it harms none but itself.
   void admit(Channel guest) {
     const Nanos until = std::min(deadline_, SystemClock::read() + kIntroductionMax);
-    auto record = guest.receive(until);
-    if (!record) {
+    auto said = local::hear_introduction(guest, options_.size, options_.seats, until);
+    if (said && said->rank < options_.size && ranks_[said->rank].fd() >= 0)
+      said = local::send_away(
+          guest, fmt::format("rank {} has come already: TRIREME_LOCAL_RANK is given twice", said->rank), until);
+    if (!said) {
       TRIREME_LOG(warning, "local bootstrap: a process that connected to {} was sent away: {}", options_.socket,
-                  record.error().message);
-      return;
+                  said.error().message);
+    } else if (said->rank >= options_.size) {
+      early_.push_back({said->rank, std::move(guest)});
+    } else if (guest.send(local::welcome(session_), until).ok()) {
+      ranks_[said->rank] = std::move(guest);
     }
-    Reader in(*record);
-    const bool known = in.get<std::uint32_t>() == kMagic;
-    const auto rank = in.get<Rank>();
-    const auto size = in.get<std::uint32_t>();
-    std::string why;
-    if (!guest.same_user())
-      why = "it belongs to another user";
-    else if (!known || !in.done())
-      why = "it does not introduce itself as a rank of this build";
-    else if (size != options_.size)
-      why = fmt::format("it takes itself for a rank of {}, and this cluster has {}: TRIREME_LOCAL_SIZE differs", size,
-                        options_.size);
-    else if (rank == 0 || rank >= options_.size)
-      why = fmt::format("it takes itself for rank {}, and those to come are 1 to {}", rank, options_.size - 1);
-    else if (ranks_[rank].fd() >= 0)
-      why = fmt::format("rank {} has come already: TRIREME_LOCAL_RANK is given twice", rank);
-    if (why.empty()) {
-      Bytes welcome;
-      Writer out(welcome);
-      out.put(kMagic);
-      out.put(Verdict::ok);
-      out.text(session_);
-      if (guest.send(welcome, until).ok()) ranks_[rank] = std::move(guest);
-      return;
-    }
-    TRIREME_LOG(warning, "local bootstrap: a process that connected to {} was sent away: {}", options_.socket, why);
-    (void)guest.send(
-        failure(make_error(Errc::invalid_argument, "local bootstrap: rank 0 sent this process away: " + why)), until);
   }
 
   Result<std::vector<Bytes>> lead(BytesView mine) {
@@ -230,11 +183,7 @@ class Local final : public Bootstrap {
       if (!record) return local_error(record.error(), fmt::format("waiting for rank {}", rank));
       all[rank] = std::move(*record);
     }
-    Bytes record;
-    Writer out(record);
-    out.put(kMagic);
-    out.put(Verdict::ok);
-    for (const auto& bytes : all) out.blob(bytes);
+    const auto record = local::round(all, std::nullopt);
     for (Rank rank = 1; rank < options_.size; ++rank)
       if (auto status = ranks_[rank].send(record, deadline_); !status.ok())
         return local_error(status.error(), fmt::format("telling rank {}", rank));
@@ -243,7 +192,7 @@ class Local final : public Bootstrap {
 
   /// So that all ranks end with the same text.
   void give_up(const Error& error) {
-    const auto record = failure(error);
+    const auto record = local::failure(error);
     for (auto& rank : ranks_)
       if (rank.fd() >= 0) (void)rank.send(record, SystemClock::read() + kIntroductionMax);
     finalize();
@@ -266,11 +215,12 @@ class Local final : public Bootstrap {
                                                        static_cast<double>(options_.timeout_ns) / kSecond));
       sleep_for(kRetry);
     }
-    if (auto status = zero_.send(introduction(options_.rank, options_.size), deadline_); !status.ok())
+    const local::Introduction me{options_.rank, options_.size, options_.seats};
+    if (auto status = zero_.send(me.encode(), deadline_); !status.ok())
       return local_error(status.error(), "introducing itself to rank 0");
     auto record = zero_.receive(deadline_);
     if (!record) return local_error(record.error(), "waiting for rank 0's welcome");
-    auto welcome = answer(*record);
+    auto welcome = local::answer(*record);
     if (!welcome) return welcome.error();
     Reader in(*welcome);
     session_ = std::string(in.text());
@@ -285,13 +235,18 @@ class Local final : public Bootstrap {
     // Rank 0 waits for the slowest rank with the same patience, and then tells which it was.
     auto record = zero_.receive(deadline_ + kIntroductionMax);
     if (!record) return local_error(record.error(), "waiting for rank 0");
-    auto body = answer(*record);
+    auto body = local::answer(*record);
     if (!body) return body.error();
     Reader in(*body);
     std::vector<Bytes> all;
-    for (Rank rank = 0; rank < options_.size; ++rank) {
+    const auto records = late() ? options_.size + options_.seats : options_.size;
+    for (Rank rank = 0; rank < records; ++rank) {
       const auto blob = in.blob();
       all.emplace_back(blob.begin(), blob.end());
+    }
+    if (late()) {
+      const auto blob = in.blob();
+      world_.assign(blob.begin(), blob.end());
     }
     if (!in.done()) return make_error(Errc::malformed, "local bootstrap: an answer of rank 0 makes no sense");
     return all;
@@ -303,6 +258,10 @@ class Local final : public Bootstrap {
   std::vector<Channel> ranks_;  // rank 0: by rank
   Channel zero_;                // the others
   bool finalized_ = false;
+  // With seats.
+  Fd listener_;                       // rank 0, until door()
+  std::deque<local::Arrival> early_;  // rank 0: late ranks that came before the others were through
+  Bytes world_;                       // a late rank
 };
 
 /// A whole number, or an error that names the variable.
@@ -323,10 +282,12 @@ Result<std::uint64_t> number(const char* variable) {
 }  // namespace
 
 Result<std::unique_ptr<Bootstrap>> bootstrap_local(LocalOptions options) {
-  if (options.size == 0 || options.rank >= options.size)
+  constexpr std::uint32_t kSeatsMax = 1U << 16U;
+  if (options.size == 0 || options.seats > kSeatsMax || options.rank >= options.size + options.seats)
     return make_error(Errc::invalid_argument,
-                      fmt::format("local bootstrap: rank {} of {} ranks makes no sense; ranks count from 0",
-                                  options.rank, options.size));
+                      fmt::format("local bootstrap: rank {} of {} ranks and {} seats makes no sense; ranks count from "
+                                  "0, and seats are {} at most",
+                                  options.rank, options.size, options.seats, kSeatsMax));
   auto local = std::make_unique<Local>(std::move(options));
   if (auto status = local->open(); !status.ok()) return status.error();
   return std::unique_ptr<Bootstrap>(std::move(local));
@@ -343,6 +304,11 @@ Result<LocalOptions> local_options_from_environment() {
   const char* socket = std::getenv("TRIREME_LOCAL_SOCKET");
   if (socket == nullptr || *socket == '\0') return number("TRIREME_LOCAL_SOCKET").error();
   options.socket = socket;
+  if (std::getenv("TRIREME_LOCAL_SEATS") != nullptr) {
+    const auto seats = number("TRIREME_LOCAL_SEATS");
+    if (!seats) return seats.error();
+    options.seats = static_cast<std::uint32_t>(seats.value());
+  }
   if (std::getenv("TRIREME_LOCAL_TIMEOUT_S") != nullptr) {
     const auto seconds = number("TRIREME_LOCAL_TIMEOUT_S");
     if (!seconds) return seconds.error();

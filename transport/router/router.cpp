@@ -449,6 +449,17 @@ void Router::forget(Rank rank) {
   if (!r.polling) r.run_forgets();
 }
 
+void Router::admit(Rank rank, const Backend& backend) {
+  Impl& r = *impl_;
+  Peer& peer = r.peer(rank);
+  TRIREME_CHECK(!peer.alive && peer.number_in == 0 && peer.number_out == 0, "a seat is taken once");
+  const auto own = std::find_if(r.backends.begin(), r.backends.end(),
+                                [&backend](const auto& candidate) { return candidate.get() == &backend; });
+  TRIREME_CHECK(own != r.backends.end(), "the backend is one of this router's");
+  peer.backend = own->get();
+  peer.alive = true;
+}
+
 void Router::close(std::int64_t grace_ns) {
   Impl& r = *impl_;
   const Nanos deadline = SystemClock::read() + grace_ns;

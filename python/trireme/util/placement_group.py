@@ -190,7 +190,7 @@ def _known(rank: int, key: bytes) -> bytes | None:
 def _ranks() -> dict[int, None]:
     """All ranks, the likely ones first. Groups are few and names are looked up rarely, so one after the other is asked."""
     core = _init.core()
-    return dict.fromkeys((core.rank, 0, *range(core.size)))
+    return dict.fromkeys((core.rank, 0, *(row["rank"] for row in core.ranks() if row["alive"])))
 
 
 def _register(name: str, group: PlacementGroup) -> None:
