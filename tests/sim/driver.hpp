@@ -20,8 +20,8 @@ struct Cancels {
 class Driver {
  public:
   /// `errands`: among the other actions, errands are submitted, cancelled, looked at. `visits`: other ranks name and
-  /// look up actors, use placement groups, and have tasks that wait while they hold CPUs. `late`: a rank that is sure to
-  /// come and to stay; kNoRank without one.
+  /// look up actors, use placement groups, and have tasks that wait while they hold CPUs. `late`: a rank that is sure
+  /// to come and to stay; kNoRank without one.
   Driver(World& world, std::uint64_t seed, bool errands, bool visits, Rank late, std::vector<std::string>& log);
   void run();
   const Cancels& cancels() const { return cancels_; }

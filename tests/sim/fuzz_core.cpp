@@ -1,5 +1,6 @@
 /// Rank 2 of a small job sends rank 0 what the input says, in the place of what the protocol would: each message is
-/// taken or closes the connection; the program of rank 0 ends, and ranks 0 and 1 stay connected. A rank joins meanwhile.
+/// taken or closes the connection; the program of rank 0 ends, and ranks 0 and 1 stay connected. A rank joins
+/// meanwhile.
 ///
 /// Checked: every program ends, so every reference resolves to a value or an error, whatever it is; nothing is taken
 /// for dead but rank 2; once that is dead, ranks 0 and 1 hold no reference, result, task, call, actor, name, group,
