@@ -28,8 +28,8 @@ void expect(bool holds, const std::string& what) {
 
 /// Another process of this program, as that rank.
 pid_t start_late(Rank rank, const char* program) {
-  const std::string set[] = {"TRIREME_LOCAL_RANK=" + std::to_string(rank), "TRIREME_NODE_ID=late" + std::to_string(rank),
-                             "TRIREME_RESOURCES=late=2"};
+  const std::string set[] = {"TRIREME_LOCAL_RANK=" + std::to_string(rank),
+                             "TRIREME_NODE_ID=late" + std::to_string(rank), "TRIREME_RESOURCES=late=2"};
   std::vector<std::string> kept(std::begin(set), std::end(set));
   for (char** at = environ; *at != nullptr; ++at) {
     const std::string variable = *at;
