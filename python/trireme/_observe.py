@@ -116,6 +116,30 @@ def start_worker(**about: Any) -> None:
     sys.breakpointhook = _breakpoint
 
 
+def keep_environment(env: dict[str, Any], error: BaseException | None, seconds: float) -> None:
+    """Leave what runtime environment this worker process has, how long it took to make, and why it could not be made."""
+    folder = _session.current()
+    if folder is None:
+        return
+    known = {"runtime_env": env, "error": None if error is None else str(error), "creation_time_ms": 1000 * seconds}
+    place = folder / "events" / f"{os.getpid()}.env"
+    unfinished = place.with_suffix(".new")
+    unfinished.write_text(json.dumps(known, default=str))
+    unfinished.rename(place)
+
+
+def read_environments(folder: Path) -> list[dict[str, Any]]:
+    """Read what keep_environment() left at one rank: each with `alive`, whether the process is there."""
+    found = []
+    for path in sorted((folder / "events").glob("*.env")):
+        try:
+            known = json.loads(path.read_text())
+        except (OSError, ValueError):
+            continue
+        found.append({**known, "alive": os.path.exists(f"/proc/{path.stem}")})
+    return found
+
+
 def _breakpoint(*_: Any, **__: Any) -> None:
     from trireme.util import rpdb
 

@@ -10,6 +10,7 @@ import json
 import os
 import pickle
 import sys
+import time
 from typing import Any
 
 import _signal
@@ -286,10 +287,12 @@ class Worker:
         if env:
             from trireme import _runtime_env
 
+            began = time.monotonic()
             try:
                 _runtime_env.apply(env)
             except BaseException as error:  # noqa: BLE001 - user code raises anything
                 self.broken = error
+            _observe.keep_environment(env, self.broken, time.monotonic() - began)
 
     def _load_function(self, task: Any, meta: bytes) -> Work:
         spec = pickle.loads(imported(meta))

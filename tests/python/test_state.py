@@ -1,6 +1,7 @@
 """The state API: what ran, what runs, and where."""
 
 import os
+import sys
 import time
 
 import pytest
@@ -286,3 +287,104 @@ def test_missing_output(runtime, monkeypatch):
         state.list_objects()
     assert state.list_objects(raise_on_missing_output=False)
     assert _gather._strict.get() is False
+
+
+def test_runtime_environments_are_listed_with_what_went_wrong(runtime):
+    here = runtime.get_runtime_context().get_node_id()
+
+    @runtime.remote
+    def listed_env():
+        return os.environ["LISTED_ENV"]
+
+    assert runtime.get(listed_env.options(runtime_env={"env_vars": {"LISTED_ENV": "yes"}}).remote()) == "yes"
+    with pytest.raises(runtime.exceptions.RuntimeEnvSetupError):
+        runtime.get(listed_env.options(runtime_env={"py_executable": "/nonexistent/listed"}, max_retries=0).remote())
+    listed = state.list_runtime_envs(limit=1000)
+    (fine,) = [e for e in listed if e.runtime_env.get("env_vars") == {"LISTED_ENV": "yes"}]
+    assert fine.success and fine.error is None and fine.ref_cnt >= 1 and fine.creation_time_ms >= 0
+    assert fine.node_id in {node.node_id for node in list_nodes()} and here
+    assert all(not e.success for e in listed[: sum(not e.success for e in listed)])  # those that failed come first
+    assert state.list_runtime_envs(filters=[("success", "=", True)], limit=1000)
+    with pytest.raises(ValueError, match="no field"):
+        state.list_runtime_envs(filters=[("colour", "=", "red")])
+
+
+def test_logs_are_listed_and_read(runtime):
+    from trireme.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    node = list_nodes(filters=[("state", "=", "ALIVE")], limit=1000)[-1]
+    there = NodeAffinitySchedulingStrategy(node.node_id, soft=False)
+
+    @runtime.remote
+    class Logged:
+        def write(self, text):
+            print(f"\x1b[31m{text}\x1b[0m")
+            print(text.upper(), file=sys.stderr)
+            return os.getpid()
+
+        def id(self):
+            return runtime.get_runtime_context().get_actor_id()
+
+    actor = Logged.options(scheduling_strategy=there).remote()
+    pid = runtime.get([actor.write.remote(f"logged {i}") for i in range(3)])[0]
+    actor_id = runtime.get(actor.id.remote())
+    plain = {"filter_ansi_code": True}
+    eventually(lambda: len(list(state.get_log(node_id=node.node_id, pid=pid, suffix="err"))) == 3)
+    wanted = [f"logged {i}\n" for i in range(3)]
+    assert list(state.get_log(node_id=node.node_id, pid=pid, **plain)) == wanted
+    assert list(state.get_log(actor_id=actor_id, tail=2, **plain)) == wanted[1:]
+    assert list(state.get_log(actor_id=actor_id, tail=0)) == []
+    assert list(state.get_log(actor_id=actor_id, suffix="err")) == [line.upper() for line in wanted]
+    assert next(state.get_log(actor_id=actor_id)) == "\x1b[31mlogged 0\x1b[0m\n"
+    assert next(state.get_log(actor_id=actor_id, encoding=None, **plain)) == b"logged 0\n"
+
+    files = state.list_logs(node_id=node.node_id, glob_filter=f"worker-*-{pid}.*")
+    ((out,), (err,)) = files["worker_out"], files["worker_err"]
+    assert out.endswith(f"-{pid}.out") and err.endswith(f"-{pid}.err")
+    assert out in state.list_logs(node_ip=node.node_ip)["worker_out"]
+    assert list(state.get_log(node_id=node.node_id, filename=out, **plain)) == wanted
+    assert list(state.get_log(node_id=node.node_id, filename=err)) == [line.upper() for line in wanted]
+    assert state.list_logs(node_id=node.node_id, glob_filter="nothing*") == {}
+
+    lines = state.get_log(actor_id=actor_id, follow=True, _interval=0.01, **plain)
+    assert [next(lines) for _ in range(3)] == wanted
+    runtime.get(actor.write.remote("logged later"))
+    assert next(lines) == "logged later\n"
+    lines.close()
+
+
+def test_the_log_of_a_task_begins_with_it(runtime):
+    @runtime.remote(num_cpus=0, resources={})
+    class Speaker:
+        def say(self, text):
+            print(text, flush=True)
+            return runtime.get_runtime_context().get_task_id()
+
+    speaker = Speaker.remote()
+    first = runtime.get(speaker.say.remote("spoken first"))
+    eventually(lambda: list(state.get_log(task_id=first)) == ["spoken first\n"])
+    second = runtime.get(speaker.say.remote("spoken second"))
+    eventually(lambda: list(state.get_log(task_id=second)) == ["spoken second\n"])
+    assert "spoken second\n" not in list(state.get_log(task_id=first))
+
+
+def test_wrong_questions_about_logs_are_explained(runtime):
+    node = list_nodes()[0].node_id
+    with pytest.raises(ValueError, match="node_id or node_ip"):
+        state.list_logs()
+    with pytest.raises(RayStateApiException, match="no node"):
+        state.list_logs(node_id="nowhere")
+    with pytest.raises(ValueError, match="exactly one"):
+        state.get_log(node_id=node)
+    with pytest.raises(ValueError, match="exactly one"):
+        state.get_log(pid=1, actor_id="x")
+    with pytest.raises(ValueError, match="suffix"):
+        state.get_log(pid=1, suffix="log")
+    with pytest.raises(RayStateApiException, match="no file"):
+        state.get_log(node_id=node, filename="nothing.out")
+    with pytest.raises(RayStateApiException, match="no actor"):
+        state.get_log(actor_id="nobody")
+    with pytest.raises(RayStateApiException, match="no task"):
+        state.get_log(task_id="nothing")
+    with pytest.raises(RayStateApiException, match="submitted jobs"):
+        state.get_log(submission_id="raysubmit_1")

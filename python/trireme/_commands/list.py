@@ -1,4 +1,4 @@
-"""`trireme list`: tasks, actors, objects, workers, nodes, placement groups or the job."""
+"""`trireme list`: tasks, actors, objects, workers, nodes, placement groups, runtime environments or the job."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from trireme._tools import options, render
 
-HELP = "tasks, actors, objects, workers, nodes, placement groups or the job"
+HELP = "tasks, actors, objects, workers, nodes, placement groups, runtime environments or the job"
 COLUMNS = {
     "tasks": ("task_id", "name", "state", "type", "attempt_number", "rank", "worker_pid", "error_type"),
     "actors": ("actor_id", "class_name", "state", "name", "rank", "pid"),
@@ -16,6 +16,7 @@ COLUMNS = {
     "workers": ("worker_id", "is_alive", "rank", "pid", "actor_id"),
     "nodes": ("rank", "state", "node_name", "pid", "resources_total", "node_id"),
     "placement-groups": ("placement_group_id", "name", "state", "strategy", "bundles"),
+    "runtime-envs": ("success", "ref_cnt", "rank", "creation_time_ms", "runtime_env", "error"),
     "jobs": ("job_id", "type", "status", "entrypoint"),
 }
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from trireme._tools import client
 
-KINDS = ("tasks", "actors", "objects", "workers", "nodes", "placement-groups", "jobs")
+KINDS = ("tasks", "actors", "objects", "workers", "nodes", "placement-groups", "runtime-envs", "jobs")
 
 
 def add_session(parser: argparse.ArgumentParser) -> None:

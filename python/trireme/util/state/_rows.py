@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -191,6 +192,29 @@ def _job_rows(timeout: float) -> list[dict[str, Any]]:
     ]
 
 
+def _environment_rows(timeout: float) -> list[dict[str, Any]]:
+    rows: dict[tuple[int, str, str | None], dict[str, Any]] = {}
+    for part in gather(_observe.read_environments, timeout):
+        for known in part.value:
+            key = (part.rank, json.dumps(known["runtime_env"], sort_keys=True), known["error"])
+            row = rows.setdefault(
+                key,
+                {
+                    "runtime_env": known["runtime_env"],
+                    "success": known["error"] is None,
+                    "creation_time_ms": 0.0,
+                    "node_id": part.node_id,
+                    "rank": part.rank,
+                    "ref_cnt": 0,
+                    "error": known["error"],
+                },
+            )
+            row["creation_time_ms"] = max(row["creation_time_ms"], known["creation_time_ms"])
+            row["ref_cnt"] += known["alive"]
+    # What went wrong comes first, as in Ray; then what is used most.
+    return sorted(rows.values(), key=lambda row: (row["success"], -row["ref_cnt"]))
+
+
 def timeline_events(timeout: float = 30.0) -> list[dict[str, Any]]:
     """Return the tasks as events of Chrome's trace format (`chrome://tracing`, Perfetto); times in microseconds."""
     events: list[dict[str, Any]] = []
@@ -223,4 +247,5 @@ SOURCES: dict[str, Callable[[float], list[dict[str, Any]]]] = {
     "nodes": _node_rows,
     "placement-groups": _group_rows,
     "jobs": _job_rows,
+    "runtime-envs": _environment_rows,
 }

@@ -17,6 +17,7 @@ from trireme.util.state.schema import (
     ObjectState,
     PlacementGroupState,
     RayStateApiException,
+    RuntimeEnvState,
     State,
     TaskState,
     WorkerState,
@@ -39,6 +40,7 @@ SCHEMAS: dict[str, type[State]] = {
     "nodes": NodeState,
     "placement-groups": PlacementGroupState,
     "jobs": JobState,
+    "runtime-envs": RuntimeEnvState,
 }
 
 
@@ -187,6 +189,21 @@ def list_jobs(
 ) -> list[JobState]:
     """List the job, of which a session has one. Parameters as for `list_tasks`."""
     return _listing("jobs", JobState, address, filters, limit, timeout, raise_on_missing_output)
+
+
+def list_runtime_envs(
+    address: str | None = None,
+    filters: Sequence[Filter] | None = None,
+    limit: int = DEFAULT_LIMIT,
+    timeout: float = DEFAULT_TIMEOUT,
+    detail: bool = False,
+    raise_on_missing_output: bool = True,
+) -> list[RuntimeEnvState]:
+    """List the runtime environments that worker processes made or failed to make, once per rank; those that failed first.
+
+    Processes without one are not counted. Parameters as for `list_tasks`.
+    """
+    return _listing("runtime-envs", RuntimeEnvState, address, filters, limit, timeout, raise_on_missing_output)
 
 
 def _one(kind: str, cls: type[S], key: str, wanted: str, address: str | None, timeout: float) -> S | None:

@@ -248,6 +248,7 @@ def _yield_lines(
 
     seen = 0.0
     first = True
+    inside = trireme.is_initialized()
     while True:
         try:
             lines = _lines(address, timeout, seen)
@@ -264,5 +265,5 @@ def _yield_lines(
         if not follow:
             return
         time.sleep(interval)
-        if address in (None, "auto", "local") and trireme.was_initialized() and not trireme.is_initialized():
-            return
+        if inside and not trireme.is_initialized():
+            return  # the session is over

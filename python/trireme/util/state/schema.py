@@ -115,6 +115,19 @@ class WorkerState(State):
 
 
 @dataclass
+class RuntimeEnvState(State):
+    """A runtime environment that worker processes of a rank have, or were to have."""
+
+    runtime_env: dict[str, Any]
+    success: bool
+    creation_time_ms: float  # of the process that took longest
+    node_id: str
+    rank: int
+    ref_cnt: int  # processes that have it and live
+    error: str | None = None
+
+
+@dataclass
 class NodeState(State):
     """A rank of the job."""
 
