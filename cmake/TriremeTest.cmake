@@ -101,7 +101,7 @@ function(trireme_add_run name)
     set(processors ${ARG_RANKS})
     # PMIx's plugins leak and are unloaded; now and then the leak check at a rank's exit, looking for the functions that
     # it is told to overlook, finds an error in itself and waits for its own lock for ever (GCC 12's libasan). Leaks are
-    # what the tests of one process look for.
+    # looked for in tests of one process, and in ranks that no launcher starts (ranks_core.r3.local).
     list(APPEND ARG_ENV "ASAN_OPTIONS=detect_leaks=0")
   endif()
   add_test(NAME ${name} COMMAND ${command})
