@@ -35,9 +35,17 @@ class Description:
 
 def base() -> Path:
     """Return the folder of all sessions of this user on this node."""
-    import tempfile  # as below: workers do without it
+    return Path(_temporary()) / f"trireme-{os.getuid()}"
 
-    return Path(tempfile.gettempdir()) / f"trireme-{os.getuid()}"
+
+def _temporary() -> str:
+    """Return what tempfile.gettempdir() does, in almost all cases without its import, which a rank's start waits for."""
+    for place in (*map(os.environ.get, ("TMPDIR", "TEMP", "TMP")), "/tmp"):  # noqa: S108 - the place where others look
+        if place and os.path.isdir(place) and os.access(place, os.W_OK | os.X_OK):
+            return os.path.abspath(place)
+    import tempfile
+
+    return tempfile.gettempdir()
 
 
 def job_name() -> str:
