@@ -12,6 +12,8 @@ namespace trireme {
 
 namespace {
 
+/// Of a size; then a huge page that is hardly used adds a quarter at most.
+constexpr std::size_t kSlabsOfSmallPages = 4;
 /// What fresh blocks of one take() touch.
 constexpr std::size_t kFreshBytes = 8192;
 
@@ -69,7 +71,7 @@ void BlockSlabs::unlist(Slab* slab) noexcept {
 void BlockSlabs::grow() {
   auto* memory = map_slab();
   // Without huge pages it works as well, so the answer does not matter.
-  if (slabs_ != 0) ::madvise(memory, kSlabBytes, MADV_HUGEPAGE);
+  if (slabs_ >= kSlabsOfSmallPages) ::madvise(memory, kSlabBytes, MADV_HUGEPAGE);
   list(new (memory) Slab);
   ++slabs_;
 }

@@ -17,9 +17,10 @@ struct FreeBlocks {
 /// Where the block cache's blocks of one size come from and go to: slabs of 2 MiB (Bonwick 1994), cut as they are
 /// needed.
 ///
-/// From its second slab on a size is in demand, and the kernel is asked for huge pages: a backlog of messages or tasks
-/// grows through fresh memory, and a fault for every 4 KiB costs more than the messages do. A slab whose blocks are all
-/// back is returned to the system, but for one.
+/// From its fifth slab on a size is in demand, and the kernel is asked for huge pages: a backlog of messages or tasks
+/// grows through fresh memory, and a fault for every 4 KiB costs more than the messages do. Before, what a huge page
+/// has beyond what is needed would be a large part of a size's memory. A slab whose blocks are all back is returned to
+/// the system, but for one.
 ///
 /// Threading: the caller's lock. Errors: std::bad_alloc. Units: bytes; the size of a block is a multiple of 16.
 class BlockSlabs {

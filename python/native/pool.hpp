@@ -137,6 +137,7 @@ class Pool final : public Runner, public core::SideQueue, public scheduler::Poll
 
   // Actors (pool_actors.cpp); with the lock held.
   void start_actor(ActorProcess& actor);
+  Worker* fresh_worker() const;
   void flush_actor(ActorProcess& actor);
   void send_create(Worker& worker);
   void recall_outgoing(ActorProcess& actor, const std::shared_ptr<ActorProcess::Outgoing>& outgoing);

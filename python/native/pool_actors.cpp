@@ -76,9 +76,28 @@ void Pool::run_create(detail::CallBase* create) {
   context_.host->wait(point, kForever);
 }
 
+/// A worker that has done nothing yet and that no task waits for: until its first work it is like any other.
+Worker* Pool::fresh_worker() const {
+  if (closed_ || closing_ || !pending_.empty()) return nullptr;
+  for (const auto& worker : workers_) {
+    if (worker && !worker->used && !worker->gone && !worker->end_at_start && worker->actor == nullptr &&
+        worker->env_key.empty())
+      return worker.get();
+  }
+  return nullptr;
+}
+
 /// A process for it; its constructor is the first work.
 void Pool::start_actor(ActorProcess& actor) {
   actor.constructed = false;
+  if (auto* worker = actor.env.empty() ? fresh_worker() : nullptr) {
+    std::erase(idle_, worker);
+    worker->actor = actor.shared_from_this();
+    worker->label = actor.name;
+    actor.worker = worker;
+    if (worker->greeted) send_create(*worker);
+    return;
+  }
   actor.worker = start_worker({}, actor.env, &actor);
   if (actor.worker != nullptr) {
     actor.worker->label = actor.name;

@@ -287,6 +287,7 @@ bool Pool::start_task(Worker& worker, Queued& queued) {
     return false;
   }
   slots[slot].store(WorkerPage::kQueued, std::memory_order_relaxed);  // published with the frame
+  worker.used = true;
   if (queued.exportable) invocation->release();
   auto flight = std::make_unique<InFlight>();
   flight->token = next_token_++;

@@ -71,6 +71,7 @@ struct Worker {
   RankEnd end;
   bool greeted = false;
   bool gone = false;
+  bool used = false;          ///< a task has been sent to it
   bool end_at_start = false;  ///< killed before its pid was known
   std::string env_key;
   std::string label;

@@ -7,6 +7,7 @@ import gc
 import pickle
 import random
 import threading
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -363,6 +364,26 @@ def test_a_reference_has_one_identity_wherever_it_is_asked_for(runtime):
     assert there == [ref.hex() for ref in refs for _ in range(2)]
     assert len(set(there)) == 3
     assert all(equal)
+
+
+def test_the_collector_passes_references_by_and_finds_what_holds_them(runtime):
+    ref = runtime.put(1)
+    assert not gc.is_tracked(ref)
+
+    class Own(runtime.ObjectRef):
+        pass
+
+    mine = Own(ref)
+    mine.itself = mine
+    assert runtime.get(runtime.ObjectRef(mine)) == 1
+    gone = weakref.ref(mine)
+    cycle = [ref]
+    cycle.append(cycle)
+    object_of = weakref.ref(ref)
+    del ref, mine, cycle
+    gc.collect()
+    assert gone() is None
+    assert object_of() is None
 
 
 @pytest.mark.parametrize("function", ["_object_ref\nload_ref", "_native\n_loading_ref"])

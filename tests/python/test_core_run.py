@@ -493,3 +493,38 @@ def test_hooks_of_forks_run_in_workers_and_in_what_they_fork(script, tmp_path):
     """)
     done = run(sys.executable, path)
     assert "all run" in done.stdout, done.stderr
+
+
+def test_an_actor_is_a_worker_that_waits_for_its_first_work(script):
+    path = script("""
+        import os
+        import time
+        import trireme
+        from trireme.util import state
+
+        @trireme.remote
+        class Actor:
+            def pid(self):
+                return os.getpid()
+
+        @trireme.remote
+        def pid():
+            return os.getpid()
+
+        trireme.init(num_cpus=2)
+        deadline = time.monotonic() + 60
+        while len(waiting := {worker.pid for worker in state.list_workers() if worker.is_alive}) < 2:
+            assert time.monotonic() < deadline, waiting
+            time.sleep(0.01)
+        actors = [Actor.remote() for _ in range(3)]
+        pids = trireme.get([actor.pid.remote() for actor in actors])
+        assert len(set(pids)) == 3, pids
+        assert waiting < set(pids), (waiting, pids)
+        # Tasks run in none of them, and a worker that has run one becomes no actor.
+        task = trireme.get(pid.remote())
+        assert task not in pids
+        assert trireme.get(Actor.remote().pid.remote()) not in (task, *pids)
+        print("as it should")
+    """)
+    done = run(sys.executable, path)
+    assert "as it should" in done.stdout, done.stderr
