@@ -31,7 +31,7 @@ run_part() {
 
 # What runs again under sanitizers: targets to build, whose tests of one process or of two ranks (in both ways) run, and
 # further tests of theirs. sim_programs_0 is a run of trireme_sim_tests.
-asan_targets=(core_actor_end core_actors core_async core_codec core_runtime core_tasks core_unplaceable core_values core_waiting
+asan_targets=(base core_actor_end core_actors core_async core_codec core_runtime core_tasks core_unplaceable core_values core_waiting
   scheduler_deque scheduler_fiber scheduler_executor scheduler_progress scheduler_steal
   transport_conformance_sim transport_conformance_shm transport_conformance_ucx ucx_death_test fuzz_router objstore_store
   trireme_sim_tests fuzz_core ml_fold ml_collective ml_collective_death ml_data_parallel ml_runtime_group
