@@ -49,6 +49,8 @@ class Fabric {
   std::uint32_t awaited = 0;    ///< local number of the member that a phase waits for
 
   bool one_node() const { return nodes.size() == 1; }
+  /// Whether what goes to that member takes TCP; false until it is connected.
+  bool over_tcp(std::uint32_t member) const { return places[member].node != node && net->over_tcp(member); }
   bool is_leader() const { return local == 0; }
   std::uint32_t member_of(std::uint32_t local_number) const { return nodes[node][local_number]; }
 

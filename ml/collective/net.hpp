@@ -59,6 +59,7 @@ class Net {
 
   std::function<void(std::uint32_t member, std::string why)> on_lost;
   std::function<void(Breakage)> on_broken;
+  bool over_tcp(std::uint32_t member) const { return peers_[member] && peers_[member]->over_tcp; }
   bool left(std::uint32_t member) const { return peers_[member] && peers_[member]->left; }
 
  private:

@@ -9,6 +9,9 @@
 namespace trireme::ml {
 namespace {
 
+/// What a member has room for while it combines what all others send it.
+constexpr std::size_t kArrivalsMax = 32U << 20U;
+
 const std::byte* bytes_at(const void* data, std::size_t offset) { return static_cast<const std::byte*>(data) + offset; }
 std::byte* bytes_at(void* data, std::size_t offset) { return static_cast<std::byte*>(data) + offset; }
 
@@ -98,6 +101,11 @@ class Ring {
   std::size_t items() const { return 2 * (team_.size() - 1) * segments_; }  ///< received by each member
   bool combines(std::size_t item) const { return item < items() / 2; }
   std::size_t segment_bytes() const { return segment_ * element_; }
+  /// How many pieces are under way at once.
+  std::size_t ahead() const {
+    if (fabric_.thresholds.net_ahead != 0) return fabric_.thresholds.net_ahead;
+    return fabric_.over_tcp(team_.at(team_.self + 1)) ? 1 : 4;
+  }
 
   /// The piece of the data that item `item` belongs to, as this member receives it from the left.
   std::span<std::byte> piece(std::size_t item) const { return piece_at(item, team_.self); }
@@ -146,28 +154,28 @@ class Ring {
 Task ring(Fabric& fabric, Team team, void* data, std::size_t count, DType type, ReduceOp op) {
   // Receives posted, and first sends begun, before the earlier ones are done: what comes finds its place, and nobody
   // has to keep much for a member that is late.
-  constexpr std::size_t kAhead = 8;
   Ring ring(fabric, team, static_cast<std::byte*>(data), count, type);
-  std::byte* rooms = fabric.scratch(kAhead * ring.segment_bytes());
+  const std::size_t ahead = ring.ahead();
+  std::byte* rooms = fabric.scratch(ahead * ring.segment_bytes());
   const std::size_t items = ring.items();
   std::vector<MessagePtr> received(items);
   std::vector<MessagePtr> sent;
   sent.reserve(items);
   const auto post = [&](std::size_t item) {
-    if (item < items) received[item] = ring.receive(item, rooms + item % kAhead * ring.segment_bytes(), op);
+    if (item < items) received[item] = ring.receive(item, rooms + item % ahead * ring.segment_bytes(), op);
   };
   const auto begin = [&](std::size_t item) {
     if (item < ring.segments()) sent.push_back(ring.send(item));
   };
-  for (std::size_t item = 0; item < kAhead; ++item) post(item);
+  for (std::size_t item = 0; item < ahead; ++item) post(item);
   co_await ring.meet();
-  for (std::size_t item = 0; item < kAhead; ++item) begin(item);
+  for (std::size_t item = 0; item < ahead; ++item) begin(item);
   for (std::size_t item = 0; item < items; ++item) {
     co_await fabric.until_done(received[item]);
     received[item].reset();
     if (item + ring.segments() < items) sent.push_back(ring.send(item + ring.segments()));
-    begin(item + kAhead);
-    post(item + kAhead);
+    begin(item + ahead);
+    post(item + ahead);
   }
   co_await fabric.until_all_done(sent);
 }
@@ -202,7 +210,8 @@ Task message_reduce_scatter(Fabric& fabric, Team team, const void* in, void* out
   const std::uint32_t n = team.size();
   const std::size_t mine = counts[team.self];
   // In pieces, which bounds the memory for what the others send.
-  const std::size_t piece = std::max<std::size_t>(1, fabric.thresholds.net_segment / element);
+  const std::size_t room = std::min(fabric.thresholds.net_segment, kArrivalsMax / (2 * n));
+  const std::size_t piece = std::max<std::size_t>(1, room / element);
   std::size_t longest = 0;
   for (const auto count : counts) longest = std::max(longest, count);
   const std::size_t pieces = std::max<std::size_t>(1, (longest + piece - 1) / piece);

@@ -25,6 +25,7 @@ constexpr std::array kEntries{
     Entry{"net_doubling", &Thresholds::net_doubling, 0, 1024 * kMiB},
     Entry{"net_doubling_of_two", &Thresholds::net_doubling_of_two, 0, 1024 * kMiB},
     Entry{"net_segment", &Thresholds::net_segment, 4 * kKiB, 64 * kMiB},
+    Entry{"net_ahead", &Thresholds::net_ahead, 0, 64},
     Entry{"net_tree", &Thresholds::net_tree, 0, 1024 * kMiB},
     Entry{"fixed_direct", &Thresholds::fixed_direct, 0, 64 * kMiB},
 };
@@ -40,7 +41,7 @@ Result<std::size_t> parse_bytes(std::string_view text) {
   const auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), value);
   const auto unit = std::string_view(end, static_cast<std::size_t>(text.data() + text.size() - end));
   if (problem != std::errc{} || value > 1024 * kMiB || (unit != "" && unit != "k" && unit != "m"))
-    return make_error(Errc::invalid_argument, fmt::format("'{}' is no number of bytes, such as 4096, 64k or 1m", text));
+    return make_error(Errc::invalid_argument, fmt::format("'{}' is no number, such as 4096, 64k or 1m", text));
   return value * (unit == "k" ? kKiB : unit == "m" ? kMiB : 1);
 }
 
@@ -57,12 +58,12 @@ Result<Thresholds> parse_thresholds(std::string_view text) {
     const auto* entry = std::find_if(kEntries.begin(), kEntries.end(), [&](const Entry& e) { return e.name == name; });
     if (equals == std::string_view::npos || entry == kEntries.end())
       return make_error(Errc::invalid_argument,
-                        fmt::format("'{}' is not name=bytes with one of the names {}", item, names()));
+                        fmt::format("'{}' is not name=value with one of the names {}", item, names()));
     auto bytes = parse_bytes(item.substr(equals + 1));
     if (!bytes.ok()) return make_error(Errc::invalid_argument, fmt::format("{}: {}", name, bytes.error().message));
     if (*bytes < entry->least || *bytes > entry->most)
       return make_error(Errc::invalid_argument,
-                        fmt::format("{}={} is out of range: {} to {} bytes", name, *bytes, entry->least, entry->most));
+                        fmt::format("{}={} is out of range: {} to {}", name, *bytes, entry->least, entry->most));
     thresholds.*(entry->value) = *bytes;
   }
   return thresholds;

@@ -37,16 +37,17 @@ TEST_CASE("thresholds are read, and what is not named keeps its default") {
 }
 
 TEST_CASE("what cannot be a threshold is refused with what was asked and what there is") {
-  CHECK(has(problem("net_sgment=1m"), "'net_sgment=1m' is not name=bytes"));
+  CHECK(has(problem("net_sgment=1m"), "'net_sgment=1m' is not name=value"));
   CHECK(has(problem("net_sgment=1m"), "net_segment"));
-  CHECK(has(problem("net_segment"), "'net_segment' is not name=bytes"));
-  CHECK(has(problem("net_tree=4k,net_segment=lots"), "net_segment: 'lots' is no number of bytes"));
-  CHECK(has(problem("net_tree=4g"), "'4g' is no number of bytes"));
-  CHECK(has(problem("net_tree=-1"), "'-1' is no number of bytes"));
-  CHECK(has(problem("net_tree=99999999999999999999"), "is no number of bytes"));
-  CHECK(has(problem("node_chunk=1k"), "node_chunk=1024 is out of range: 4096 to 1048576 bytes"));
+  CHECK(has(problem("net_segment"), "'net_segment' is not name=value"));
+  CHECK(has(problem("net_tree=4k,net_segment=lots"), "net_segment: 'lots' is no number"));
+  CHECK(has(problem("net_tree=4g"), "'4g' is no number"));
+  CHECK(has(problem("net_tree=-1"), "'-1' is no number"));
+  CHECK(has(problem("net_tree=99999999999999999999"), "is no number"));
+  CHECK(has(problem("node_chunk=1k"), "node_chunk=1024 is out of range: 4096 to 1048576"));
   CHECK(has(problem("node_chunk=2m"), "out of range"));
-  CHECK(has(problem(","), "is not name=bytes"));
+  CHECK(has(problem("net_ahead=65"), "net_ahead=65 is out of range: 0 to 64"));
+  CHECK(has(problem(","), "is not name=value"));
 }
 
 TEST_CASE("an unreadable TRIREME_COLLECTIVES makes no group, and options come before it") {

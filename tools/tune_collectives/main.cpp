@@ -159,8 +159,10 @@ void tune(bool quick) {
     std::printf("\nnet_*, fixed_direct: not measured, that needs two nodes (TRIREME_NODE_ID forces ranks apart)\n");
   } else {
     // First the ring's pieces, which the others depend on.
-    tuner.choice("net_segment", &Thresholds::net_segment, across, reduce, powers(64 * kKiB, 1024 * kKiB),
-                 {2048 * kKiB, 4096 * kKiB, 16384 * kKiB});
+    tuner.choice("net_segment", &Thresholds::net_segment, across, reduce, powers(128 * kKiB, 4096 * kKiB),
+                 {2048 * kKiB, 4096 * kKiB, 8192 * kKiB, 32768 * kKiB});
+    tuner.choice("net_ahead", &Thresholds::net_ahead, across, reduce, {1, 2, 4, 8},
+                 {4096 * kKiB, 8192 * kKiB, 32768 * kKiB});
     if (across.size() == 2) {
       tuner.limit("net_doubling_of_two", &Thresholds::net_doubling_of_two, across, reduce, 8 * kKiB, 1024 * kKiB,
                   "doubling", "ring");

@@ -27,7 +27,7 @@ struct CommunicatorOptions {
   /// same bits for the same number of members. Costs speed between nodes.
   bool fixed_order = false;
   /// Without them, what the environment variable TRIREME_COLLECTIVES says, else the defaults. Only member 0's count.
-  std::optional<Thresholds> thresholds;
+  std::optional<Thresholds> thresholds = {};
 };
 
 /// An operation failed on every member. Once thrown for a lost member, a timeout or a disagreement the group is of no
