@@ -18,9 +18,12 @@ namespace trireme::python::cross {
 
 namespace {
 
-/// As trireme._zygote.start() does it; the launcher's variables are taken away in the process itself.
+/// As trireme._zygote.start() and its _PROGRAM do it; the launcher's variables are taken away in the process itself.
 constexpr const char* kProgram = R"(
-import os, sys
+import gc, os, sys
+gc.disable()
+register, hooks = os.register_at_fork, []
+os.register_at_fork = lambda **given: hooks.append(given)
 try:
     import trireme
     from trireme import _zygote
@@ -31,7 +34,7 @@ kept = _zygote.environment()
 os.environ.clear()
 os.environ.update(kept)
 sys.argv.insert(1, os.path.dirname(os.path.dirname(os.path.abspath(trireme.__file__))))
-_zygote.main()
+_zygote.main(register, hooks)
 )";
 
 [[noreturn]] void fail(std::string what) {
