@@ -13,7 +13,8 @@ _BAR, _GAP, _LEFT, _WIDTH, _DECADE = 14, 8, 220, 760, 120
 def _headroom(comparison: Comparison) -> float | None:
     """How many times better than the goal: 1 is just met."""
     excess = comparison.excess()
-    return 1 / excess if excess else None
+    # A count is the difference of two runs: one of nearly nothing may be below zero.
+    return 1 / excess if excess is not None and excess > 0 else None
 
 
 def draw(comparisons: list[Comparison]) -> str:

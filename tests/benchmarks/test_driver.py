@@ -174,6 +174,13 @@ class DriverTest(unittest.TestCase):
                     self.assertIn(goal.anchor, [anchor.name for anchor in m.anchors])
         self.assertIn("<svg", picture.draw([Comparison(measures[0], None, None, None, None)]))
 
+    def test_a_count_below_zero_is_met_and_has_no_bar(self) -> None:
+        # A difference of two runs, of what hardly happens.
+        count = measure(anchors=(), goals=(Goal(value_at_most=0.05),))
+        result = Comparison(count, None, Figures("", [-0.0003]), None, count.goals[0])
+        self.assertEqual(result.verdict(), "met")
+        self.assertIn("no measure with a goal", picture.draw([result]))
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -10,8 +10,8 @@ namespace trireme::ml {
 
 /// Where one algorithm of a group gives way to another. A group takes what its member 0 has, so that all agree.
 ///
-/// The defaults suit two cores with 512 KiB of second-level cache each, and UCX over TCP. `trireme-tune-collectives`,
-/// run as the job will be, measures them and prints what TRIREME_COLLECTIVES is to be.
+/// The defaults suit two cores with 512 KiB to 2 MiB of second-level cache each, and UCX over TCP.
+/// `trireme-tune-collectives`, run as the job will be, measures them and prints what TRIREME_COLLECTIVES is to be.
 ///
 /// Units: bytes, where nothing else is said.
 struct Thresholds {
@@ -19,7 +19,7 @@ struct Thresholds {
   /// above, each combines a part of every chunk.
   std::size_t node_direct = std::size_t{16} << 10U;
   /// Staged at a time, at most 1 MiB: contributions and results of a chunk stay in the cache.
-  std::size_t node_chunk = std::size_t{256} << 10U;
+  std::size_t node_chunk = std::size_t{128} << 10U;
   /// Between nodes: recursive doubling up to here (fewest steps), the ring above (fewest bytes). Between two, both move
   /// the same bytes.
   std::size_t net_doubling = std::size_t{32} << 10U;
