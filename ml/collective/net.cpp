@@ -16,7 +16,8 @@ namespace {
 constexpr unsigned kMessageId = 1;
 constexpr unsigned kShortId = 2;
 /// Over TCP a rendezvous costs a round trip: up to here the data go at once. An all-reduce of 1 MiB, whose pieces are
-/// of 512 KiB, took 587 us with a limit of 512 KiB and 411 with this one; one of 512 KiB 238 and 201 (medians of five).
+/// of 512 KiB, took 587 us with a limit of 512 KiB and 411 with this one; one of 512 KiB 238 and 201
+/// (trireme_collectives of the benchmarks, medians of five, 2 cores of an Intel Xeon that others used too).
 constexpr std::size_t kEagerTcpBytes = 256U << 10U;
 constexpr Nanos kReleaseMax = kSecond;  // for UCX to give back what it holds once its endpoints are closed by force
 
