@@ -96,7 +96,8 @@ def markdown(rows: list[Row], comparisons: list[Comparison], facts: dict[str, st
             lines.append("| " + " | ".join([row.name if i == 0 else "", *cells]) + " |")
     missed = {c.measure.name: c for c in comparisons if c.verdict().startswith("missed")}
     if missed:
-        lines += ["", "What holds back the goals that are missed (figures that the table does not hold: 2 cores of an AMD EPYC, where no other machine is named):", ""]
+        lines += ["", "What holds back the goals that are missed (figures that the table does not hold: 2 cores of an AMD EPYC, "
+                      "where no other machine is named):", ""]
         lines += [f"- {name} ({c.verdict()}): {c.measure.limit or 'not profiled yet'}" for name, c in missed.items()]
     return "\n".join(lines)
 

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "python/native/bind.hpp"
+#include "python/native/pickle_codes.hpp"
 
 namespace trireme::python::bind {
 
@@ -76,25 +77,7 @@ class ListOfReferences {
   }
 
  private:
-  enum : int {
-    kProto = 0x80,
-    kStop = '.',
-    kMark = '(',
-    kInt1 = 'K',
-    kInt2 = 'M',
-    kInt4 = 'J',
-    kText1 = 0x8c,
-    kTuple1 = 0x85,
-    kList0 = ']',
-    kAppend = 'a',
-    kAppends = 'e',
-    kGlobal = 0x93,
-    kGet1 = 'h',
-    kReduce = 'R',
-    kMemoize = 0x94,
-    kFrame = 0x95,
-    kNothing = -1,
-  };
+  static constexpr int kNothing = -1;
   bool has(std::size_t bytes) const { return static_cast<std::size_t>(end_ - at_) >= bytes; }
   int op() {
     while (has(9) && *at_ == kFrame) at_ += 9;

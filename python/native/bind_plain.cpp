@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <utility>
 
+#include "python/native/pickle_codes.hpp"
+
 namespace trireme::python::bind {
 
 namespace {
@@ -12,33 +14,6 @@ namespace {
 /// Longer text and bytes are the pickle module's.
 constexpr Py_ssize_t kTextMax = 255;
 constexpr std::size_t kItemsMax = 64;
-
-/// Opcodes.
-enum : unsigned char {
-  kProto = 0x80,
-  kStop = '.',
-  kMark = '(',
-  kNone = 'N',
-  kTrue = 0x88,
-  kFalse = 0x89,
-  kInt1 = 'K',
-  kInt2 = 'M',
-  kInt4 = 'J',
-  kFloat = 'G',
-  kBytes1 = 'C',
-  kText1 = 0x8c,
-  kTuple0 = ')',
-  kTuple1 = 0x85,
-  kTuple2 = 0x86,
-  kTuple3 = 0x87,
-  kTuple = 't',
-  kList0 = ']',
-  kAppend = 'a',
-  kAppends = 'e',
-  kDict0 = '}',
-  kMemoize = 0x94,
-  kFrame = 0x95,
-};
 
 void add(Bytes& out, unsigned char byte) { out.push_back(static_cast<std::byte>(byte)); }
 void add(Bytes& out, const void* from, std::size_t size) {
