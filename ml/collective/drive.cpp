@@ -269,11 +269,13 @@ Task Engine::across_nodes(Operation o) {
 void Engine::sleep(Condition reached) {
   Bell& bell = fabric_.segment->bell(fabric_.local);
   auto& sleepers = fabric_.segment->sleepers();
+  // Before the announcement: who takes that while this member looks once more, for news that are not enough, has rung
+  // by then, and nobody else will ring.
+  const std::uint32_t rings = bell.rings.load(std::memory_order_seq_cst);
   // Announce, then look once more: partner of Segment::wake() behind whatever brings news.
   bell.sleeping.store(fabric_.net ? Bell::on_pipe : Bell::on_futex, std::memory_order_seq_cst);
   sleepers.fetch_add(1, std::memory_order_seq_cst);
   std::atomic_thread_fence(std::memory_order_seq_cst);  // partner of Fabric::announce()
-  const std::uint32_t rings = bell.rings.load(std::memory_order_seq_cst);
   const bool quiet = !reached() && !step();
   if (quiet) look_for_trouble();
   if (quiet && !reached() && (!fabric_.net || fabric_.net->arm())) {

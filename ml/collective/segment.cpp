@@ -111,7 +111,11 @@ std::atomic<std::uint32_t>& Segment::broken() const { return head_of(memory_).br
 void Segment::wake(std::uint32_t member) const {
   Bell& bell = bells_[member];
   if (bell.sleeping.load(std::memory_order_seq_cst) == Bell::awake) return;
-  const auto how = bell.sleeping.exchange(Bell::awake, std::memory_order_seq_cst);
+  sound(member, bell.sleeping.exchange(Bell::awake, std::memory_order_seq_cst));
+}
+
+void Segment::sound(std::uint32_t member, std::uint32_t how) const {
+  Bell& bell = bells_[member];
   if (how == Bell::on_futex) {
     bell.rings.fetch_add(1, std::memory_order_seq_cst);
     ::syscall(SYS_futex, &bell.rings, FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
@@ -124,7 +128,9 @@ void Segment::wake(std::uint32_t member) const {
 void Segment::raise(Breakage breakage) const {
   std::uint32_t none = 0;
   broken().compare_exchange_strong(none, breakage.pack(), std::memory_order_seq_cst);
-  wake_all();
+  // Whether they seem asleep or not: who was killed may have taken that from a sleeper and not rung.
+  for (std::uint32_t member = 0; member < members_; ++member)
+    sound(member, member < pipes_.size() && pipes_[member] ? Bell::on_pipe : Bell::on_futex);
 }
 
 }  // namespace trireme::ml

@@ -102,6 +102,7 @@ class Segment {
 
  private:
   Segment() = default;
+  void sound(std::uint32_t member, std::uint32_t how) const;
   static std::size_t bytes_for(std::uint32_t members);
   Status map(std::uint32_t members, int fd);
   std::atomic<std::uint32_t>& broken() const;

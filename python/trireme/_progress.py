@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import sys
 import threading
 import time
@@ -106,7 +107,9 @@ class Display:
 
     def _print_plain(self, bar: dict[str, Any]) -> None:
         now = time.monotonic()
-        if bar["closed"] or now - self._printed.get(bar["id"], 0) >= PLAIN_INTERVAL_S:
+        # A full bar is about to close: it prints its last line then, and only then.
+        full = bar["n"] == bar["total"]
+        if bar["closed"] or (not full and now - self._printed.get(bar["id"], -math.inf) >= PLAIN_INTERVAL_S):
             self._printed[bar["id"]] = now
             self._out.write(_line(bar) + "\n")
             self._out.flush()

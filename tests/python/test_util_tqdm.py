@@ -63,6 +63,17 @@ def test_an_unknown_total_shows_a_count(monkeypatch):
     assert "open: 5 rows" in out.getvalue().splitlines()[-1]
 
 
+def test_states_that_overtake_each_other_give_one_last_line():
+    out = io.StringIO()
+    display = _progress.Display(out)
+    state = {"id": "a", "pid": 1, "desc": "late", "total": 4, "unit": "it", "position": 0, "closed": False}
+    display.update(state | {"number": 5, "n": 4})
+    display.update(state | {"number": 1, "n": 0})
+    display.update(state | {"number": 6, "n": 4, "closed": True})
+    display.update(state | {"number": 4, "n": 3})
+    assert [line.partition(" |")[0] for line in out.getvalue().splitlines()] == ["late: 100%"]
+
+
 def test_lines_that_are_no_bars_are_not_taken():
     display = _progress.Display(io.StringIO())
     assert not display.take("just a line")
