@@ -50,8 +50,9 @@ def tool(*arguments, check=True, stdin=None):
 def actor(session):
     @session.remote
     class Worker:
-        def sleep(self, seconds):
-            time.sleep(seconds)
+        def sleep(self, gate):
+            while not gate.exists():
+                time.sleep(0.01)
 
         def speak(self, text):
             print(text)
@@ -88,12 +89,13 @@ def test_the_folder_is_the_users_own(session):
             _session.base().chmod(0o700)
 
 
-def test_status_and_top(session, actor):
-    ref = actor.sleep.remote(2)
+def test_status_and_top(session, actor, tmp_path):
+    ref = actor.sleep.remote(tmp_path / "gate")
     eventually(lambda: "Worker.sleep" in tool("status").stdout)
     text = tool("top", "--once").stdout
     assert "1 rank(s), 1 alive" in text
     assert "CPU" in text
+    (tmp_path / "gate").touch()
     session.get(ref)
 
 
@@ -136,9 +138,9 @@ def test_memory(session, actor):
     assert str(os.getpid()) in text
 
 
-def test_stacks_of_driver_and_workers(session, actor):
+def test_stacks_of_driver_and_workers(session, actor, tmp_path):
     pid = session.get(actor.speak.remote("stack"))
-    ref = actor.sleep.remote(5)
+    ref = actor.sleep.remote(tmp_path / "gate")
     eventually(lambda: "Worker.sleep" in tool("status").stdout)
     text = tool("stack").stdout
     assert "test_stacks_of_driver_and_workers" in text
@@ -146,6 +148,7 @@ def test_stacks_of_driver_and_workers(session, actor):
     alone = tool("stack", "--pid", str(pid)).stdout
     assert alone.count("===") == 1
     assert "no process 1 " in tool("stack", "--pid", "1", check=False).stderr
+    (tmp_path / "gate").touch()
     session.get(ref)
 
 

@@ -80,15 +80,21 @@ def test_a_node_is_added_to_a_cluster_that_runs(cluster):
     assert {where for where, _ in trireme.get(spread, timeout=60)} == both
 
 
-def test_plain_tasks_are_stolen_by_a_node_that_joined(cluster):
+def test_plain_tasks_are_stolen_by_a_node_that_joined(cluster, tmp_path):
     trireme.init(address=cluster.address)
 
     @trireme.remote
-    def slow():
-        time.sleep(0.05)
-        return trireme.get_runtime_context().get_node_id()
+    def wait_for(gate):
+        here = trireme.get_runtime_context().get_node_id()
+        if here != head:
+            gate.touch()
+        while not gate.exists():
+            time.sleep(0.01)
+        return here
 
-    tasks = [slow.remote() for _ in range(200)]
+    # The head node stands still in the first of them until one runs elsewhere.
+    head = cluster.head_node.unique_id
+    tasks = [wait_for.remote(tmp_path / "stolen") for _ in range(200)]
     node = cluster.add_node(num_cpus=2)
     assert node.unique_id in trireme.get(tasks, timeout=120)
 

@@ -373,11 +373,15 @@ def test_max_concurrency_of_an_async_actor(runtime):
     class Gauge:
         def __init__(self):
             self.now = self.most = 0
+            self.full = asyncio.Event()
 
         async def enter(self):
             self.now += 1
             self.most = max(self.most, self.now)
-            await asyncio.sleep(0.02)
+            if self.now == 3:
+                self.full.set()
+            await self.full.wait()
+            await asyncio.sleep(0.02)  # a fourth would come now
             self.now -= 1
 
         async def peak(self):

@@ -302,7 +302,7 @@ def test_timeline(runtime, tmp_path):
         return os.getpid()
 
     runtime.get([recorded.options(name="in the timeline").remote() for _ in range(3)])
-    events = eventually(lambda: [e for e in runtime.timeline() if e["name"] == "in the timeline"])
+    events = [e for e in runtime.timeline() if e["name"] == "in the timeline"]
     assert len(events) == 3
     assert all(event["ph"] == "X" and event["dur"] >= 10_000 for event in events)
     runtime.timeline(str(tmp_path / "trace.json"))

@@ -277,7 +277,9 @@ def test_lines_that_several_workers_write_are_folded(script):
         @trireme.remote
         class A:
             def say(self): print("the same everywhere")
+            def here(self): pass
         actors = [A.remote() for _ in range(4)]
+        trireme.get([a.here.remote() for a in actors])  # what counts is the time between the lines
         trireme.get([a.say.remote() for a in actors])
         """),
     )

@@ -32,6 +32,12 @@ def fail_on_odd(value):
     return value
 
 
+def wait_for(gate):
+    while not gate.exists():
+        time.sleep(0.01)
+    return gate.name
+
+
 def test_apply(pool):
     assert pool.apply(add, (1,), {"b": 2}) == 3
     assert pool.apply_async(add, (1, 5)).get(timeout=60) == 6
@@ -67,11 +73,12 @@ def test_imap_of_an_endless_iterable(pool):
     assert list(itertools.islice(pool.imap(square, itertools.count()), 12)) == [i * i for i in range(12)]
 
 
-def test_imap_times_out(pool):
-    results = pool.imap(time.sleep, [1.0])
+def test_imap_times_out(pool, tmp_path):
+    results = pool.imap(wait_for, [tmp_path / "gate"])
     with pytest.raises(multiprocessing.TimeoutError):
         results.next(timeout=0.05)
-    assert results.next(timeout=60) is None
+    (tmp_path / "gate").touch()
+    assert results.next(timeout=60) == "gate"
     with pytest.raises(StopIteration):
         results.next()
 
@@ -92,13 +99,14 @@ def test_errors_are_the_callers_own(pool):
         pool.apply(divmod, (1, 0))
 
 
-def test_an_async_result_tells_its_state(pool):
-    slow = pool.apply_async(time.sleep, (0.5,))
+def test_an_async_result_tells_its_state(pool, tmp_path):
+    slow = pool.apply_async(wait_for, (tmp_path / "gate",))
     assert not slow.ready()
     with pytest.raises(ValueError, match="not ready"):
         slow.successful()
     with pytest.raises(multiprocessing.TimeoutError):
         slow.get(timeout=0.01)
+    (tmp_path / "gate").touch()
     slow.wait(60)
     assert slow.ready()
     assert slow.successful()
