@@ -170,7 +170,7 @@ Status Session::join(transport::Bootstrap& bootstrap, const RuntimeOptions& opti
   // With more ranks than cores several share one: the kernel places them better than a pin would.
   const bool crowded = sharers > whole_.cores.size();
   if (const auto cpus = mine_.pin_to(); options.pin && !crowded && cpus.size() == threads) executor_options.cpus = cpus;
-  executor_options.on_idle = [this] { core_->went_idle(); };
+  executor_options.on_idle = [this](bool) { core_->went_idle(); };
   executor_ = std::make_unique<scheduler::Executor>(std::move(executor_options), engine_.get());
   host_.executor = executor_.get();
   set_process_core(core_.get());

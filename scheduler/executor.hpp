@@ -44,9 +44,9 @@ struct ExecutorOptions {
   std::size_t fiber_stack_bytes = 256 << 10;  ///< reserved, touched lazily; guard page below
   std::size_t fibers_max = 28'000;            ///< two memory maps each; Linux allows 65,530 by default
   Nanos spin = 50 * kMicrosecond;             ///< idle threads poll this long before they sleep
-  /// All compute threads of the rank found nothing (called once per transition, by an idle thread, no lock held;
-  /// may push and post, must not wait).
-  std::function<void()> on_idle;
+  /// true: all compute threads of the rank found nothing (once per transition); false: one did, spun in vain, and goes
+  /// to sleep beside others that run something long. By an idle thread, no lock held; may push and post, must not wait.
+  std::function<void(bool all)> on_idle;
 };
 
 /// The rank's compute threads: one lock-free deque each (Chase and Lev 2005, with the orders of Le et al. 2013),

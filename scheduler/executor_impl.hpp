@@ -125,7 +125,7 @@ struct alignas(64) Worker {
   Work* steal();
   Work* search();
   void leave_search();
-  void announce_idle();
+  void announce_idle(bool alone);
   void sleep();
   void retire_if_crowded();
   bool may_leave() const;
@@ -162,7 +162,7 @@ struct Executor::Impl {
   SharedQueue injection;
   std::vector<std::unique_ptr<Worker>> workers;
   std::atomic<bool> stopping{false};
-  std::atomic<std::uint32_t> announced_epoch{UINT32_MAX};
+  std::atomic<std::uint64_t> announced{UINT64_MAX};  // epoch * 2 + whether all threads were idle
   std::atomic<std::uint64_t> fibers_made{0}, fibers_alive{0}, wakes{0};
   std::atomic<bool> fibers_warned{false};
   bool started = false;

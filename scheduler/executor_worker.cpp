@@ -163,11 +163,11 @@ Work* Worker::search() {
       round = 0;
       continue;
     }
-    if (round == kIdleRounds) announce_idle();
+    if (round == kIdleRounds) announce_idle(false);
     const Nanos now = SystemClock::read();
     if (round == 1) until = now + pool.options.spin;
     if (!spin || now >= until) {
-      announce_idle();
+      announce_idle(true);
       sleep();
       round = 0;
     } else if (round % 16 == 0) {
@@ -187,17 +187,18 @@ void Worker::leave_search() {
 }
 
 /// Each search that ended in work began a new epoch, so a number is announced at most once, and the last always.
-void Worker::announce_idle() {
+void Worker::announce_idle(bool alone) {
   if (!pool.options.on_idle) return;
   const Activity& activity = *pool.activity;
   const std::uint64_t now = activity.state.load(std::memory_order_seq_cst);
   const unsigned idle =
       Activity::searching(now) + Activity::sleeping(now) + activity.retired.load(std::memory_order_relaxed);
-  if (idle < activity.threads || pool.any_work()) return;
-  const std::uint32_t epoch = Activity::epoch(now);
-  std::uint32_t announced = pool.announced_epoch.load(std::memory_order_relaxed);
-  if (announced == epoch) return;
-  if (pool.announced_epoch.compare_exchange_strong(announced, epoch, std::memory_order_relaxed)) pool.options.on_idle();
+  const bool all = idle >= activity.threads;
+  if ((!all && !alone) || pool.any_work()) return;
+  const std::uint64_t number = std::uint64_t{Activity::epoch(now)} * 2 + (all ? 1 : 0);
+  std::uint64_t announced = pool.announced.load(std::memory_order_relaxed);
+  if (announced == number) return;
+  if (pool.announced.compare_exchange_strong(announced, number, std::memory_order_relaxed)) pool.options.on_idle(all);
 }
 
 bool Worker::may_leave() const {

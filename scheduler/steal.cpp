@@ -36,8 +36,14 @@ void StealProtocol::set_phase(Phase phase, Nanos now) {
 
 void StealProtocol::on_local_idle(Nanos now) {
   if (phase_ == Phase::stopped || phase_ == Phase::asking || victims_.levels() == 0) return;
+  if (now < ask_at_) {
+    if (phase_ == Phase::waiting) return;
+    set_phase(Phase::waiting, now);
+    return wait_at_lifelines();
+  }
   set_phase(Phase::asking, now);
   tries_ = 0;
+  asked_.clear();
   if (request_to_ == kNoRank) ask_next(now);
 }
 
@@ -53,7 +59,9 @@ Rank StealProtocol::next_victim() {
     const auto level = tries_ < near ? tries_ / options_.near_tries : victims_.levels() - 1;
     ++tries_;
     const Rank rank = victims_.pick(level, rng_);
-    if (host_.alive(rank)) return rank;
+    if (!host_.alive(rank) || std::find(asked_.begin(), asked_.end(), rank) != asked_.end()) continue;
+    asked_.push_back(rank);
+    return rank;
   }
   return kNoRank;
 }
@@ -64,6 +72,7 @@ void StealProtocol::ask_next(Nanos now) {
     ask(victim);
     return;
   }
+  ask_at_ = now + options_.ask_again_after;
   set_phase(Phase::waiting, now);
   wait_at_lifelines();
 }
@@ -166,7 +175,10 @@ void StealProtocol::on_reply(Rank from, std::uint64_t nonce, bool gift, Nanos no
   } else {
     return;
   }
-  if (gift && phase_ != Phase::stopped) set_phase(Phase::busy, now);
+  if (gift) {
+    ask_at_ = 0;
+    if (phase_ != Phase::stopped) set_phase(Phase::busy, now);
+  }
   if (phase_ == Phase::asking && request_to_ == kNoRank) ask_next(now);
 }
 

@@ -36,6 +36,9 @@ struct StealOptions {
   /// Tries at every level of Victims but the last, then at random ranks of the whole job, before the lifelines.
   std::uint32_t near_tries = 1;
   std::uint32_t far_tries = 2;
+  /// A rank whose tries brought nothing does not try again before this has passed, whatever it ran meanwhile: a rank
+  /// that serves an actor's calls is idle after each. Its registrations and the offers find it.
+  Nanos ask_again_after = kMillisecond;
   /// Most tasks in one gift. Far above what a rank needs for itself: ranks that get crumbs of a large heap ask again
   /// and again and pass crumbs on.
   std::uint32_t give_max = 1U << 20U;
@@ -68,14 +71,18 @@ class StealProtocol {
   StealProtocol(Victims victims, StealHost& host, StealOptions options, std::uint64_t seed);
 
   /// Nothing is queued here and at least one compute thread has nothing to run. Call it at every such transition;
-  /// called while the rank waits at its lifelines, it asks anew, so do not call it periodically.
+  /// called while the rank waits at its lifelines, it asks anew after `ask_again_after`, so do not call it
+  /// periodically.
   void on_local_idle(Nanos now);
   /// Tasks were queued (submitted here or arrived). Required while set_waiting(true).
   void on_local_work(std::uint32_t queued, Nanos now);
   Status on_message(Rank from, BytesView message, Nanos now);
   void on_rank_lost(Rank rank, Nanos now);
   /// Ranks have come: there are others to ask. Of a job of the same size, and never fewer than before.
-  void set_victims(Victims victims) { victims_ = std::move(victims); }
+  void set_victims(Victims victims) {
+    victims_ = std::move(victims);
+    ask_at_ = 0;
+  }
   /// The runtime is ending: asks nobody any more and gives nothing.
   void stop();
 
@@ -117,6 +124,8 @@ class StealProtocol {
   Rng rng_;
   Phase phase_ = Phase::busy;
   std::uint32_t tries_ = 0;    // since this rank ran dry
+  std::vector<Rank> asked_;    // by these tries
+  Nanos ask_at_ = 0;           // no tries before
   Rank request_to_ = kNoRank;  // the one request under way
   std::uint64_t nonce_ = 0;    // of that request; 0 is no request's, it marks pushes
   Nanos deadline_ = kForever;  // of the next look for tasks to offer

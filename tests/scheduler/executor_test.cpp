@@ -455,7 +455,7 @@ TEST_CASE("the transition to idle is told once") {
   std::atomic<int> told{0};
   ExecutorOptions options;
   options.threads = 2;
-  options.on_idle = [&] { told.fetch_add(1); };
+  options.on_idle = [&](bool all) { told.fetch_add(all ? 1 : 0); };
   Pool pool(options);
   while (told.load() != 1) std::this_thread::yield();
   for (int round = 2; round < 20; ++round) {
@@ -466,6 +466,22 @@ TEST_CASE("the transition to idle is told once") {
     while (told.load() < round) std::this_thread::yield();
     CHECK(told.load() == round);
   }
+}
+
+TEST_CASE("one thread that goes to sleep beside a busy one is told") {
+  std::atomic<bool> told{false};
+  ExecutorOptions options;
+  options.threads = 2;
+  options.cores = 2;
+  options.on_idle = [&](bool all) {
+    if (!all) told.store(true);
+  };
+  Pool pool(options);
+  pool.run([&] {
+    const auto give_up = SystemClock::read() + 20 * kSecond;
+    while (!told.load() && SystemClock::read() < give_up) std::this_thread::yield();
+  });
+  CHECK(told.load());
 }
 
 TEST_CASE("stop runs what is queued") {

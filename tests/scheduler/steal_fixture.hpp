@@ -21,8 +21,8 @@ class StealWorld {
   using TaskId = std::uint64_t;
 
   struct Node final : StealHost {
-    Node(StealWorld& w, Victims victims, std::uint64_t seed)
-        : world(w), self(victims.self()), protocol(std::move(victims), *this, StealOptions{}, seed) {}
+    Node(StealWorld& w, Victims victims, std::uint64_t seed, const StealOptions& options)
+        : world(w), self(victims.self()), protocol(std::move(victims), *this, options, seed) {}
 
     std::uint32_t stealable() override {
       return static_cast<std::uint32_t>(queue.size() - (running || queue.empty() ? 0 : 1));
@@ -60,11 +60,12 @@ class StealWorld {
     Nanos timer_at = kForever;
   };
 
-  StealWorld(std::uint32_t size, std::uint64_t seed, std::uint32_t node_size = 4) : rng(seed) {
+  StealWorld(std::uint32_t size, std::uint64_t seed, const StealOptions& options = {}) : rng(seed) {
+    constexpr std::uint32_t node_size = 4;
     for (Rank rank = 0; rank < size; ++rank) {
       const auto first = rank / node_size * node_size;
       Victims victims(rank, size, {RankSet::range(first, std::min(node_size, size - first))});
-      nodes.push_back(std::make_unique<Node>(*this, std::move(victims), rng.next()));
+      nodes.push_back(std::make_unique<Node>(*this, std::move(victims), rng.next(), options));
     }
   }
 

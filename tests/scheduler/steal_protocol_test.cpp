@@ -17,6 +17,13 @@ void check_every_task_once(const StealWorld& world) {
   for (const auto task : finished) CHECK(!world.lost.contains(task));
 }
 
+/// Tasks of these worlds are short: in most of them ranks ask whenever they run dry.
+StealOptions options_of(std::uint64_t seed) {
+  StealOptions options;
+  if (seed % 3 != 0) options.ask_again_after = 0;
+  return options;
+}
+
 }  // namespace
 
 TEST_CASE("idle ranks fall silent after a bounded number of messages") {
@@ -43,10 +50,48 @@ TEST_CASE("a rank that waits is not asked and asks nobody until work comes") {
   CHECK(world.messages == before);
 }
 
+TEST_CASE("a rank that runs small things of its own does not ask after each") {
+  StealWorld world(16, 1);
+  world.start_idle();
+  world.settle(10'000);
+  auto& protocol = world.nodes[3]->protocol;
+  const auto again = StealOptions{}.ask_again_after;
+  const auto asked = protocol.stats().requests_sent;
+  const auto registered = protocol.stats().registrations_sent;
+
+  world.now += again / 4;
+  protocol.on_local_idle(world.now);
+  protocol.on_local_work(0, world.now);  // busy meanwhile
+  protocol.on_local_idle(world.now);
+  world.settle(10'000);
+  CHECK(protocol.stats().requests_sent == asked);
+  CHECK(protocol.stats().registrations_sent == registered);
+  CHECK(protocol.quiet());
+
+  world.now += again;
+  protocol.on_local_idle(world.now);
+  world.settle(10'000);
+  CHECK(protocol.stats().requests_sent > asked);
+
+  // After a gift it asks at once; all ranks wait, so the neighbours of rank 2 get some of its tasks.
+  const auto before_gift = protocol.stats().requests_sent;
+  for (StealWorld::TaskId task = 0; task < 50; ++task) world.submit(2, task);
+  world.settle(10'000);
+  CHECK(protocol.stats().gifts_received > 0);
+  CHECK(protocol.stats().requests_sent > before_gift);
+}
+
+TEST_CASE("nobody is asked twice by the same tries") {
+  StealWorld world(2, 1);
+  world.start_idle();
+  world.settle(10'000);
+  for (const auto& node : world.nodes) CHECK(node->protocol.stats().requests_sent == 1);
+}
+
 TEST_CASE("every task runs exactly once without deaths") {
   for (std::uint64_t seed = 1; seed <= 60; ++seed) {
     CAPTURE(seed);
-    StealWorld world(2 + static_cast<std::uint32_t>(seed % 40), seed);
+    StealWorld world(2 + static_cast<std::uint32_t>(seed % 40), seed, options_of(seed));
     world.start_idle();
     for (std::uint64_t task = 0; task < 500; ++task) {
       // Bursts at few ranks, some while all is quiet.
@@ -66,7 +111,7 @@ TEST_CASE("deaths lose only what the dead held, and the rest runs once") {
   for (std::uint64_t seed = 1; seed <= 200; ++seed) {
     CAPTURE(seed);
     const auto size = 3 + static_cast<std::uint32_t>(seed % 50);
-    StealWorld world(size, seed);
+    StealWorld world(size, seed, options_of(seed));
     world.start_idle();
     auto deaths = world.rng.below(size - 1);
     for (std::uint64_t task = 0; task < 400; ++task) {
@@ -89,7 +134,7 @@ TEST_CASE("no living rank stays idle while another could give, whoever died") {
   for (std::uint64_t seed = 1; seed <= 200; ++seed) {
     CAPTURE(seed);
     const auto size = 2 + static_cast<std::uint32_t>(seed % 70);
-    StealWorld world(size, seed);
+    StealWorld world(size, seed, options_of(seed));
     world.task_length = 0;  // what runs never ends, so each living rank must come to hold one
     world.start_idle();
     if (seed % 2 == 0) world.settle(1'000'000);
