@@ -94,7 +94,7 @@ class Executor {
   /// behind.
   bool claim(Work* work);
   /// Brackets work that a foreign thread runs in place, so that no more threads than cores compute. May nest; a wait()
-  /// inside the bracket suspends it. No effect on a compute thread.
+  /// inside the bracket suspends it. On a compute thread the end is a point between works: it may look at messages.
   void begin_in_place();
   void end_in_place();
   /// Keeps so many compute threads away from work (they retire at their next task boundary), for tasks that hold more

@@ -101,6 +101,11 @@ struct alignas(64) Worker {
   std::uint32_t dead = 0;  ///< works run in place whose entries may still be in the deque
   void drop_dead();
   std::uint32_t random;
+  // Looks at the transport between works, see poll_busy().
+  std::uint32_t works_left = 1;
+  std::uint32_t works_asked = 1;
+  Nanos poll_pause = kMicrosecond;
+  Nanos last_look = 0;
   Nanos last_poll = 0;
   // Written by this thread, read by stats().
   std::atomic<std::uint64_t> count_run{0}, count_stolen{0}, count_sleeps{0};
@@ -119,6 +124,11 @@ struct alignas(64) Worker {
   void thread_main();
   void loop();
   void run(Work* work);
+  /// After every work, also one that ran in place.
+  void ran_one() {
+    if (--works_left == 0) poll_busy();
+  }
+  void poll_busy();
   Work* next_work();
   Work* local();
   Work* from_shared();

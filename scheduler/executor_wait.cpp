@@ -330,7 +330,8 @@ void Executor::begin_in_place() {
 }
 
 void Executor::end_in_place() {
-  if (on_compute_thread() || --in_place_depth != 0) return;
+  if (Worker* me = Worker::this_thread(); me != nullptr && &me->pool == impl_.get()) return me->ran_one();
+  if (--in_place_depth != 0) return;
   impl_->end_in_place();
 }
 

@@ -1,6 +1,8 @@
 #include <fmt/format.h>
 #include <sched.h>
 
+#include <algorithm>
+
 #include "base/check.hpp"
 #include "base/log.hpp"
 #include "scheduler/executor_impl.hpp"
@@ -17,8 +19,12 @@ constexpr unsigned kIdleRounds = 8;
 constexpr std::uint32_t kFairness = 61;
 // Works taken from the injection queue at once.
 constexpr std::size_t kBatch = 32;
-// A thread busy with short works looks after the transport this often.
-constexpr Nanos kBusyPoll = 50 * kMicrosecond;
+// A busy thread looks after the transport between works: this soon after a look that found something, and twice as
+// long after each that did not, up to the second figure.
+constexpr Nanos kBusyPollMin = 1 * kMicrosecond;
+constexpr Nanos kBusyPollMax = 16 * kMicrosecond;
+// Most works between two looks at the clock.
+constexpr std::uint32_t kWorksMax = 64;
 
 // initial-exec: one instruction instead of a call in position-independent code.
 __attribute__((tls_model("initial-exec"))) thread_local Worker* worker_of_this_thread = nullptr;
@@ -60,6 +66,7 @@ void Worker::loop() {
       go_on_with(fiber);
     } else if (Work* work = next_work()) {
       run(work);
+      ran_one();
       if (pool.activity->in_place.load(std::memory_order_relaxed) != 0) retire_if_crowded();
     } else if (leaving) {
       current->stack->switch_to(*thread_stack);
@@ -76,6 +83,21 @@ void Worker::run(Work* work) {
   work->action(work, Work::Do::run);
 }
 
+/// Messages wait for whoever polls, and while all threads compute nobody else does: a thief would wait for a task to
+/// steal as long as this rank has tasks.
+void Worker::poll_busy() {
+  const Nanos now = SystemClock::read();
+  const Nanos each = std::max<Nanos>(1, (now - last_look) / works_asked);
+  last_look = now;
+  if (now - last_poll >= poll_pause && pool.progress != nullptr) {
+    const int events = pool.progress->try_poll();
+    poll_pause = events > 0 ? kBusyPollMin : std::min(2 * poll_pause, kBusyPollMax);
+    last_poll = now;
+  }
+  const Nanos until = std::max<Nanos>(0, poll_pause - (now - last_poll));
+  works_left = works_asked = static_cast<std::uint32_t>(std::clamp<Nanos>(until / each, 1, kWorksMax));
+}
+
 /// nullptr when a fiber became ready or the thread is to end.
 Work* Worker::next_work() {
   if (!timers.empty() && fire_timers()) return nullptr;
@@ -86,13 +108,6 @@ Work* Worker::next_work() {
 
 Work* Worker::local() {
   if (++turn % kFairness == 0) {
-    if (pool.progress != nullptr) {
-      const Nanos now = SystemClock::read();
-      if (now - last_poll > kBusyPoll) {
-        last_poll = now;
-        pool.progress->try_poll();
-      }
-    }
     if (Work* work = from_shared()) return work;
   }
   if (const std::uintptr_t entry = deque.pop()) return untag(entry);

@@ -42,10 +42,10 @@ struct ProgressOptions {
 /// The rank's progress token and the thread of last resort behind it.
 ///
 /// Protocol state and the transport belong to the holder of one token. Whoever has nothing better to do takes it and
-/// polls: idle compute threads, a thread blocked in get(). So a reply is handled by the thread that waits for it, with
-/// no hand-over. A dedicated thread takes over when nobody polls: asleep in epoll with the transport armed while a core
-/// is free (no CPU used while idle); at a millisecond tick while compute threads fill every core, unarmed, so that
-/// peers need not ring and no message interrupts a task.
+/// polls: idle compute threads, a thread blocked in get(), busy ones now and then between works. So a reply is handled
+/// by the thread that waits for it, with no hand-over. A dedicated thread takes over when nobody polls: asleep in epoll
+/// with the transport armed while a core is free (no CPU used while idle); at a millisecond tick while compute threads
+/// fill every core, unarmed, so that peers need not ring and no message interrupts a task.
 ///
 /// Threading: every method from any thread unless it says otherwise.
 /// Errors:    start() aborts when the system refuses descriptors or a thread.
