@@ -291,7 +291,7 @@ void Actors::place(ActorCell* cell, detail::CallBase* construct, const ActorOpti
   demand.encode(out);
   out.varint(deps.size());
   out.blob(args.view());
-  refs_.write(out, args.refs, rank);
+  refs_.write(out, args.refs, rank, deps.size());
   context_.send(rank);
   construct->complete(host_value(rank));
   construct->release();
@@ -311,7 +311,7 @@ void Actors::on_create(Rank from, Reader& in) {
   const auto deps = in.varint();
   const auto args = in.blob();
   item->args.bytes.assign(args.begin(), args.end());
-  item->args.refs = refs_.read(in, from);
+  item->args.refs = refs_.read(in, from, deps);
   if (!in.done() || id.owner != from || deps > item->args.refs.size() || concurrency == 0 || concurrency > 1'000'000)
     return in.fail();
   std::vector<CellRef> wait(item->args.refs.begin(), item->args.refs.begin() + static_cast<std::ptrdiff_t>(deps));
@@ -411,7 +411,7 @@ void Actors::send_or_deliver(ActorCell* actor, LocalActor* local, detail::CallBa
   out.put(call->function->id);
   out.varint(deps);
   out.blob(args.view());
-  refs_.write(out, args.refs, host);
+  refs_.write(out, args.refs, host, deps);
   context_.send(host);
   call->invocation->drop_args(call);
   call->release();
@@ -426,7 +426,7 @@ void Actors::on_call(Rank from, Reader& in) {
   const auto deps = in.varint();
   const auto args = in.blob();
   item->args.bytes.assign(args.begin(), args.end());
-  item->args.refs = refs_.read(in, from);
+  item->args.refs = refs_.read(in, from, deps);
   if (!in.done() || actor.owner >= context_.size || deps > item->args.refs.size() || item->returns > UINT16_MAX)
     return in.fail();
   if (const auto* known = refs_.find(actor); known != nullptr && known->cell->kind() != detail::CellKind::actor)

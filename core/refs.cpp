@@ -8,6 +8,9 @@ namespace trireme::core {
 
 namespace {
 
+/// A larger value is asked for: it goes once to a rank, however many tasks there want it.
+constexpr std::size_t kValueInPlaceMax = 512;
+
 enum class ValueKind : std::uint8_t { bytes = 0, located = 1, error = 2 };
 
 void add_to(std::vector<std::pair<Rank, std::uint32_t>>& list, Rank rank, std::uint32_t count) {
@@ -100,9 +103,39 @@ void Refs::grant(Entry& entry, Rank to) {
   if (to != context_.self && context_.alive(to)) add_to(entry.grants, to, 1);
 }
 
-void Refs::write(Writer& out, std::span<const CellRef> refs, Rank to) {
+const Value* Refs::small_value(Cell* cell, Value& room) {
+  if (!cell->ready() || cell->kind() == detail::CellKind::actor) return nullptr;
+  const Value* value = nullptr;
+  if (cell->form() == detail::CellForm::encoded) {
+    value = &cell->value();
+  } else if (cell->form() == detail::CellForm::typed) {
+    if (auto* entry = cell->entry(); entry != nullptr && entry->encoded) {
+      value = entry->encoded.get();
+    } else {
+      room = cell->ops()->encode(cell);
+      value = &room;
+    }
+  }
+  if (value == nullptr) return nullptr;
+  if (value->lazy == Value::Lazy::no && !value->buffer && value->bytes.size() <= kValueInPlaceMax) return value;
+  // Kept for whoever asks for it.
+  if (value == &room) export_cell(cell).encoded = std::make_unique<Value>(std::move(room));
+  return nullptr;
+}
+
+void Refs::write(Writer& out, std::span<const CellRef> refs, Rank to, std::size_t arguments) {
   out.varint(refs.size());
   for (const auto& ref : refs) {
+    if (arguments > 0) {
+      --arguments;
+      Value room;
+      if (const auto* value = small_value(ref.get(), room)) {
+        out.id({0, 0});
+        out.blob(value->bytes);
+        write(out, value->refs, to);
+        continue;
+      }
+    }
     auto& entry = export_cell(ref.get());
     out.id(entry.id);
     const bool actor = ref->kind() == detail::CellKind::actor;
@@ -118,12 +151,22 @@ void Refs::write(Writer& out, std::span<const CellRef> refs, Rank to) {
   }
 }
 
-std::vector<CellRef> Refs::read(Reader& in, Rank from) {
+std::vector<CellRef> Refs::read(Reader& in, Rank from, std::size_t arguments) {
   const auto count = in.count(3);
   std::vector<CellRef> refs;
   refs.reserve(count);
   for (std::uint64_t i = 0; i < count && in.ok(); ++i) {
     const auto id = in.id();
+    if (!id && i < arguments && in.ok()) {
+      Value value;
+      const auto bytes = in.blob();
+      value.bytes.assign(bytes.begin(), bytes.end());
+      value.refs = read(in, from);
+      if (!in.ok()) break;
+      refs.push_back(detail::make_plain_cell());
+      refs.back()->complete(std::move(value));
+      continue;
+    }
     const auto kind = in.get<std::uint8_t>();
     if (!in.ok() || !id || id.owner >= context_.size || kind > 1) {
       in.fail();

@@ -103,10 +103,11 @@ class Refs {
   CellRef handle(Entry& entry);
   Entry* find(ObjectId id);
 
-  /// The reference table of a message to `to`: grants or lends each.
-  void write(Writer& out, std::span<const CellRef> refs, Rank to);
+  /// The reference table of a message to `to`: grants or lends each. The first `arguments` stand for their values:
+  /// small ones that are here go in their place, so that nobody has to ask for them.
+  void write(Writer& out, std::span<const CellRef> refs, Rank to, std::size_t arguments = 0);
   /// Reads such a table; what it returns are handles of this rank. Bad bytes make `in` bad.
-  std::vector<CellRef> read(Reader& in, Rank from);
+  std::vector<CellRef> read(Reader& in, Rank from, std::size_t arguments = 0);
 
   /// Starts what is needed for the value to come here.
   void need(Cell* cell);
@@ -152,6 +153,8 @@ class Refs {
   std::string dump() const;
 
  private:
+  /// The value of a cell if it is here and small; `room` holds it where nothing else does.
+  const Value* small_value(Cell* cell, Value& room);
   Entry& make_entry(ObjectId id, Cell* cell, bool owned);
   void maybe_free(Entry& entry);
   void grant(Entry& entry, Rank to);

@@ -259,7 +259,7 @@ void Tasks::send_task(const TaskSpec& spec, Rank to) {
     spec.demand.encode(out);
   }
   out.blob(spec.args.view());
-  refs_.write(out, spec.args.refs, to);
+  refs_.write(out, spec.args.refs, to, spec.deps);
   context_.send(to);
 }
 
@@ -281,7 +281,7 @@ void Tasks::on_task(Rank from, Reader& in) {
   }
   const auto args = in.blob();
   spec.args.bytes.assign(args.begin(), args.end());
-  spec.args.refs = refs_.read(in, from);
+  spec.args.refs = refs_.read(in, from, deps);
   if (!in.done() || returns == 0 || returns > UINT16_MAX || deps > spec.args.refs.size() ||
       spec.id.owner >= context_.size)
     return in.fail();

@@ -41,6 +41,16 @@ Rank relay(Rank to) { return trireme::get(trireme::submit_with<&where>(on(to), 0
 int add(int a, int b) { return a + b; }
 int fail(int n) { throw std::out_of_range("no " + std::to_string(n)); }
 int pass(int n) { return n; }
+std::size_t size_of(const std::vector<std::uint8_t>& bytes) { return bytes.size(); }
+int sum_of(const std::vector<Ref<int>>& refs) {
+  int sum = 0;
+  for (const auto& ref : refs) sum += trireme::get(ref);
+  return sum;
+}
+struct Adder {
+  int total = 0;
+  int add(int n) { return total += n; }
+};
 int get_inside(Ref<int> ref) { return trireme::get(ref); }
 std::tuple<int, std::string, std::vector<std::uint8_t>> three(int n) {
   if (n < 0) throw std::invalid_argument("negative");
@@ -93,6 +103,24 @@ TEST_CASE("values of every size travel as arguments") {
     CAPTURE(size);
     CHECK(trireme::get(trireme::submit_with<&right>(on(last), make(size, 5), size, 5)));
     CHECK(trireme::get(trireme::submit_with<&right>(on(last), trireme::put(make(size, 5)), size, 5)));
+  }
+}
+
+TEST_CASE("a small value that is there goes with the task or call: nobody asks for it, or lets go of it") {
+  for (Rank rank = 0; rank < trireme::rank_count(); ++rank) {
+    const auto small = trireme::put(5);
+    const auto made = trireme::submit<&pass>(6);
+    CHECK(trireme::get(made) == 6);
+    CHECK(trireme::get(trireme::submit_with<&add>(on(rank), small, made)) == 11);
+    auto adder = trireme::spawn_with<Adder>(actor_on(rank));
+    CHECK(trireme::get(adder.call<&Adder::add>(small)) == 5);
+    CHECK_FALSE(small.cell()->exported());
+    // Those inside of it are known as before.
+    CHECK(trireme::get(trireme::submit_with<&sum_of>(on(rank), trireme::put(std::vector{small, made}))) == 11);
+    CHECK(small.cell()->exported() == (rank != trireme::this_rank()));
+    const auto larger = trireme::put(make(2000, 1));
+    CHECK(trireme::get(trireme::submit_with<&size_of>(on(rank), larger)) == 2000);
+    CHECK(larger.cell()->exported() == (rank != trireme::this_rank()));
   }
 }
 

@@ -11,7 +11,9 @@ Ledger* ledger = nullptr;
 Blob make_blob(std::uint64_t value) {
   Rng rng(value);
   // One in six is an object of its own, up to 64 KiB.
-  const auto words = rng.below(6) == 0 ? 1100 + rng.below(7000) : 1 + rng.below(20);
+  auto words = rng.below(6) == 0 ? 1100 + rng.below(7000) : 1 + rng.below(20);
+  // Some are small enough for a message, yet too large to stand in for a reference.
+  if (words <= 20 && rng.below(6) == 0) words *= 20;
   Blob blob(words);
   for (std::size_t i = 0; i < words; ++i) blob[i] = value + i * 0x9E3779B97F4A7C15ULL;
   return blob;
