@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import re
+import signal
 import sys
 import time
 from pathlib import Path
@@ -34,15 +35,26 @@ def parse() -> argparse.Namespace:
                         "minutes, and eleven with FULL=1")
     parser.add_argument("--anchors", action="store_true", help="the anchors alone, to see what a machine can do")
     parser.add_argument("--docs", action="store_true", help="write table and picture into docs/ (a whole run does it anyway)")
+    parser.add_argument("--goals", type=Path, default=HERE / "goals.json", help="the measures and their goals")
     parser.add_argument("--list", action="store_true", help="print the names of the measures")
     return parser.parse_args()
 
 
+def write(path: Path, comparisons: list[Comparison]) -> None:
+    path.write_text(json.dumps([c.record() for c in comparisons], indent=1) + "\n")
+
+
+def interrupt(number: int, _frame: object) -> None:
+    raise KeyboardInterrupt(signal.Signals(number).name)
+
+
 def main() -> int:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, interrupt)
     options = parse()
     full = os.environ.get("FULL") == "1"
     repeats = options.repeats or (11 if full else 5)
-    rows = load_rows(HERE / "goals.json")
+    rows = load_rows(options.goals)
     chosen = [m for row in rows for m in row.measures if re.search(options.only, m.name)
               and (full or not m.full_only) and (m.anchors or not options.anchors)]
     if options.list:
@@ -72,10 +84,17 @@ def main() -> int:
         more = f" and {len(together) - 1} more in one process" if len(together) > 1 else ""
         seconds = time.monotonic() - begin
         print(f"[{done}/{len(chosen)}, {seconds:.0f} s] {together[0].name}{more}", file=sys.stderr, flush=True)
-        comparisons += runner.compare(together, with_subject=not options.anchors)
+        try:
+            comparisons += runner.compare(together, with_subject=not options.anchors)
+        except KeyboardInterrupt as why:
+            write(options.out, comparisons)
+            print(report.terminal(comparisons))
+            print(f"ended by {why} after {len(comparisons)} comparisons: they are in {options.out}, the rest is missing and "
+                  "docs/ is as it was", file=sys.stderr)
+            return 130
     print(f"took {(time.monotonic() - begin) / 60:.1f} minutes", file=sys.stderr)
 
-    options.out.write_text(json.dumps([c.record() for c in comparisons], indent=1) + "\n")
+    write(options.out, comparisons)
     (folder / "machine.json").write_text(json.dumps(facts, indent=1) + "\n")
     (folder / "goals.svg").write_text(picture.draw(comparisons))
     print(report.terminal(comparisons))

@@ -237,6 +237,10 @@ class Runner:
             os.killpg(process.pid, signal.SIGKILL)
             out, _ = process.communicate()
             raise SampleError(f"{command.program} did not end within {limit_s} s", out) from None
+        except BaseException:  # whoever ends the driver means the program, too
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            raise
         elapsed_ms = (time.monotonic() - start) * 1e3
         if process.returncode != 0:
             last = (err.strip() or out.strip() or "no output").splitlines()[-1]

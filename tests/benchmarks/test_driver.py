@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import tempfile
 import unittest
@@ -48,6 +49,24 @@ class DriverTest(unittest.TestCase):
         self.assertEqual(self.log.read_text().split(), ["B", "A"] * 5)
         self.assertEqual(result.ratios, [3.0] * 5)
         self.assertEqual(result.verdict(), "missed by 2.00x")
+
+    def test_a_run_that_is_ended_leaves_its_results_and_no_program(self) -> None:
+        # The second measure's program says who it is and never ends.
+        endless = f"import os, time; open(r'{self.log}', 'w').write(str(os.getpid())); os.kill(os.getppid(), 15); time.sleep(600)"
+        goals = {"rows": [{"row": "row", "goal": "", "measures": [
+            {"name": name, "what": "", "subject": {"program": name}} for name in ("ours", "endless")]}]}
+        (self.folder / "benchmarks").mkdir()
+        self.runner({"endless": {"peer": "E", "command": ["{python}", "-c", endless]}})
+        (self.folder / "programs.json").rename(self.folder / "benchmarks" / "programs.json")
+        (self.folder / "goals.json").write_text(json.dumps(goals))
+        out = self.folder / "results.json"
+        done = subprocess.run([sys.executable, str(BENCHMARKS / "run.py"), "--build", str(self.folder), "--out", str(out),
+                               "--goals", str(self.folder / "goals.json"), "--repeats", "1", "--only", "."],
+                              capture_output=True, text=True, timeout=60)
+        self.assertEqual(done.returncode, 130, done.stderr)
+        self.assertIn("ended by SIGTERM after 1 comparisons", done.stderr)
+        self.assertEqual([record["value"] for record in json.loads(out.read_text())], [30])
+        self.assertFalse(Path(f"/proc/{self.log.read_text()}").exists())
 
     def test_a_quick_run_takes_fewer_turns_of_what_says_so(self) -> None:
         for quick, turns in ((True, 3), (False, 5)):
