@@ -1,7 +1,7 @@
 #include "core/cancel.hpp"
 
-#include "core/current.hpp"
-#include "core/rank_core.hpp"
+#include <algorithm>
+#include <utility>
 
 namespace trireme::core {
 
@@ -34,59 +34,105 @@ void CancelledKeys::read(BytesView note) {
 
 namespace {
 
-/// An error: the rank died, and what it had is not with it any more. One that answers what is no bool has nothing
-/// either.
-bool says_yes(const Ref<bool>& answer) {
-  if (answer.cell()->form() == detail::CellForm::error) return false;
-  try {
-    return get(answer);
-  } catch (const Exception&) {
-    return false;
-  }
+void encode(Writer& out, CancelOptions options) {
+  out.put(static_cast<std::uint8_t>((options.force ? 1 : 0) | (options.recursive ? 2 : 0)));
+}
+
+CancelOptions decode(Reader& in) {
+  const auto bits = in.get<std::uint8_t>();
+  if (bits > 3) in.fail();
+  return {(bits & 1U) != 0, (bits & 2U) != 0};
 }
 
 }  // namespace
 
-void CancelRound::await(const Ref<bool>& answer) {
-  struct Answer final : detail::Waiter {
-    std::shared_ptr<CancelRound> round;
-    Ref<bool> ref;
-  };
-  left_.fetch_add(1, std::memory_order_relaxed);
-  auto* waiter = new Answer;
-  waiter->round = shared_from_this();
-  waiter->ref = answer;
-  waiter->fire = [](detail::Waiter* w) {
-    const std::unique_ptr<Answer> self(static_cast<Answer*>(w));
-    self->round->heard(says_yes(self->ref));
-  };
-  detail::on_ready(answer.cell().get(), waiter);
+void Cancels::everywhere(std::uint64_t key, CancelOptions options, std::function<void(bool)> then) {
+  const bool found = here && here(key, options);
+  post(*context_.host, [this, key, options, found, then = std::move(then)]() mutable {
+    Round round{{}, found, std::move(then)};
+    for (Rank rank = 0; rank < context_.size; ++rank)
+      if (rank != context_.self && context_.alive(rank)) round.asked.push_back(rank);
+    if (round.asked.empty()) {
+      if (round.then) round.then(found);
+      return;
+    }
+    const auto number = next_round_++;
+    for (const Rank rank : round.asked) {
+      auto out = context_.begin(MessageType::cancel);
+      out.varint(number);
+      out.put(key);
+      encode(out, options);
+      context_.send(rank);
+    }
+    rounds_.emplace(number, std::move(round));
+  });
 }
 
-void CancelRound::heard(bool found) {
-  if (found) found_.store(true, std::memory_order_relaxed);
-  // acq_rel: the last sees what the others found.
-  if (left_.fetch_sub(1, std::memory_order_acq_rel) == 1 && then_) then_(found_.load(std::memory_order_relaxed));
+void Cancels::on_ask(Rank from, Reader& in) {
+  const auto number = in.varint();
+  const auto key = in.get<std::uint64_t>();
+  const auto options = decode(in);
+  if (!in.done()) return in.fail();
+  const bool found = here && here(key, options);
+  // Behind the outcome of a call that has just ended here: who asks then has that first.
+  post(*context_.host, [this, from, number, found] {
+    if (!context_.alive(from)) return;
+    auto out = context_.begin(MessageType::cancel_answer);
+    out.varint(number);
+    out.put(static_cast<std::uint8_t>(found));
+    context_.send(from);
+  });
 }
 
-std::vector<Rank> other_ranks() {
-  const auto& context = current().context();
-  std::vector<Rank> ranks;
-  for (Rank rank = 0; rank < context.size; ++rank)
-    if (rank != context.self && context.alive(rank)) ranks.push_back(rank);
-  return ranks;
+void Cancels::on_answer(Rank from, Reader& in) {
+  const auto number = in.varint();
+  const auto found = in.get<std::uint8_t>();
+  const auto at = rounds_.find(number);
+  if (!in.done() || found > 1 || at == rounds_.end()) return in.fail();
+  const auto& asked = at->second.asked;
+  if (std::find(asked.begin(), asked.end(), from) == asked.end()) return in.fail();
+  heard(number, from, found != 0);
 }
 
-TaskOptions asking(Rank rank) {
-  TaskOptions options;
-  options.resources.cpus = 0;
-  options.placement = Placement::on(rank);
-  return options;
+void Cancels::heard(std::uint64_t number, Rank from, bool found) {
+  const auto at = rounds_.find(number);
+  at->second.found |= found;
+  if (std::erase(at->second.asked, from); !at->second.asked.empty()) return;
+  const auto round = std::move(at->second);
+  rounds_.erase(at);
+  if (round.then) round.then(round.found);
 }
 
-void cancel_cells(const Context& context, std::vector<CellRef> cells) {
-  post(*context.host, [&context, cells = std::move(cells)] {
-    const auto error = runtime_error(context, Errc::cancelled, "it was cancelled before it began");
+void Cancels::on_rank_dead(Rank dead) {
+  std::vector<std::uint64_t> waiting;
+  for (const auto& [number, round] : rounds_)
+    if (std::find(round.asked.begin(), round.asked.end(), dead) != round.asked.end()) waiting.push_back(number);
+  std::sort(waiting.begin(), waiting.end());
+  // What it had is not with it any more.
+  for (const auto number : waiting) heard(number, dead, false);
+}
+
+void Cancels::at_owner(const CellRef& result, CancelOptions options) {
+  post(*context_.host, [this, result, options] {
+    const auto* entry = result->entry();
+    if (entry == nullptr || entry->id.owner == context_.self || !context_.alive(entry->id.owner)) return;
+    auto out = context_.begin(MessageType::cancel_result);
+    out.id(entry->id);
+    encode(out, options);
+    context_.send(entry->id.owner);
+  });
+}
+
+void Cancels::on_result(Rank /*from*/, Reader& in) {
+  const auto id = in.id();
+  const auto options = decode(in);
+  if (!in.done() || id.owner != context_.self) return in.fail();
+  if (auto* entry = refs_.find(id); entry != nullptr && result) result(refs_.handle(*entry), options);
+}
+
+void cancel_cells(const Context& context, std::vector<CellRef> cells, std::string why) {
+  post(*context.host, [&context, cells = std::move(cells), why = std::move(why)] {
+    const auto error = runtime_error(context, Errc::cancelled, why);
     for (const auto& cell : cells) {
       // A value that is known to lie in another rank: it is done, although nobody here has fetched it.
       if (const auto* entry = cell->entry(); entry != nullptr && entry->location) continue;

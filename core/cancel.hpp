@@ -3,13 +3,14 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
-#include <memory>
+#include <string>
+#include <unordered_map>
 #include <unordered_set>
+#include <utility>
 #include <vector>
 
 #include "core/context.hpp"
 #include "core/refs.hpp"
-#include "trireme/task.hpp"
 
 namespace trireme::core {
 
@@ -18,7 +19,8 @@ namespace trireme::core {
 /// knows it, it waits (for arguments, for resources, in a mailbox) or is on its way, and its cells fail at once. A rank
 /// that joins later gets what the others keep before it begins.
 ///
-/// What a rank does to a call that is with it is the runner's business (worker processes; in tests/sim a clerk).
+/// What a rank does to a call that is with it is the business of the runner (worker processes; in tests/sim a clerk);
+/// for what runs on the threads of the rank there is RunningCalls.
 
 /// Keys of cancelled calls that were not with this rank when it was asked.
 ///
@@ -38,46 +40,54 @@ class CancelledKeys {
   std::deque<std::uint64_t> order_;  // taken ones included; the oldest are forgotten
 };
 
-/// The answers of the ranks that were asked for a key.
-class CancelRound : public std::enable_shared_from_this<CancelRound> {
- public:
-  explicit CancelRound(std::function<void(bool found)> then) : then_(std::move(then)) {}
-  void await(const Ref<bool>& answer);
-  void heard(bool found);
-
- private:
-  std::function<void(bool)> then_;
-  std::atomic<std::size_t> left_{1};
-  std::atomic<bool> found_{false};
+struct CancelOptions {
+  bool force = false;
+  bool recursive = false;
 };
 
-/// The other ranks that live.
-std::vector<Rank> other_ranks();
-TaskOptions asking(Rank rank);
+/// Asks the ranks, in messages: what is to be cancelled may hold all their threads.
+///
+/// Threading: under the token, unless a method says otherwise.
+class Cancels {
+ public:
+  Cancels(Context& context, Refs& refs) : context_(context), refs_(refs) {}
+  /// Says whether the call was with this rank; never blocks. Any thread. Set by the runner before the first call.
+  std::function<bool(std::uint64_t key, CancelOptions)> here;
+  /// Cancels the call of this rank that makes the result. Set likewise.
+  std::function<void(const CellRef& result, CancelOptions)> result;
 
-/// Asks this rank, then all others: CancelHere(key, args...) says whether the call was with the rank. `then` hears
-/// whether it was with any, once all have answered or are dead. Any thread.
-template <auto CancelHere, class... Args>
-void cancel_everywhere(std::uint64_t key, std::function<void(bool found)> then, Args... args) {
-  const auto round = std::make_shared<CancelRound>(std::move(then));
-  const bool here = CancelHere(key, args...);
-  for (const Rank rank : other_ranks()) round->await(submit_with<CancelHere>(asking(rank), key, args...));
-  round->heard(here);
-}
+  /// Asks this rank, then all others. `then` hears, under the token, whether the call was with any, once all have
+  /// answered or are dead. Any thread.
+  void everywhere(std::uint64_t key, CancelOptions options, std::function<void(bool found)> then);
+  /// For a result that another rank owns: that knows the call that makes it. Any thread.
+  void at_owner(const CellRef& result, CancelOptions options);
 
-/// For a result that another rank owns: CancelRef(result, args...) runs there, for the owner knows the call that makes
-/// it. Any thread.
-template <auto CancelRef, class... Args>
-void cancel_at_owner(const Context& context, const CellRef& result, Args... args) {
-  post(*context.host, [&context, result, args...] {
-    const auto* entry = result->entry();
-    if (entry == nullptr || entry->id.owner == context.self || !context.alive(entry->id.owner)) return;
-    using Param = std::remove_cvref_t<std::tuple_element_t<0, typename detail::Signature<decltype(CancelRef)>::Params>>;
-    submit_with<CancelRef>(asking(entry->id.owner), Param(result), args...);
-  });
-}
+  void on_ask(Rank from, Reader& in);
+  void on_answer(Rank from, Reader& in);
+  void on_result(Rank from, Reader& in);
+  void on_rank_dead(Rank dead);
+  /// Questions that are open.
+  std::size_t open() const { return rounds_.size(); }
+  /// At the end of the session: nobody answers any more.
+  void drop_open() { const auto open = std::exchange(rounds_, {}); }
 
-/// No rank knows the call: its results fail, unless they are there by now. Any thread.
-void cancel_cells(const Context& context, std::vector<CellRef> cells);
+ private:
+  struct Round {
+    std::vector<Rank> asked;
+    bool found = false;
+    std::function<void(bool)> then;
+  };
+  void heard(std::uint64_t number, Rank from, bool found);
+
+  Context& context_;
+  Refs& refs_;
+  std::unordered_map<std::uint64_t, Round> rounds_;
+  std::uint64_t next_round_ = 0;
+};
+
+/// No rank knows the call, or nobody is to wait for its end: its results fail, unless they are there by now. Any
+/// thread.
+void cancel_cells(const Context& context, std::vector<CellRef> cells,
+                  std::string why = "it was cancelled before it began");
 
 }  // namespace trireme::core

@@ -75,24 +75,24 @@ void run_invocation(detail::Invocation* invocation, void* object, bool split, st
 
 namespace {
 
-/// The task with resources that runs on this thread, if any.
-thread_local RunningHolder running;
+thread_local Running running;
 
 }  // namespace
 
-RunningHolder running_holder() { return running; }
-RunningHolder set_running_holder(RunningHolder holder) { return std::exchange(running, holder); }
+RunningHolder running_holder() { return running.holder; }
+Running set_running(Running now) { return std::exchange(running, now); }
+const RunningCalls::Call* running_call() { return running.call; }
+const RunningCalls::Call* set_running_call(const RunningCalls::Call* call) { return std::exchange(running.call, call); }
 
-LentCpu::LentCpu(Host& host) : host_(host) {
-  const auto mine = std::exchange(running, {});
-  tasks_ = mine.tasks;
-  holder_ = mine.holder;
-  if (tasks_ != nullptr) post(host_, [tasks = tasks_, holder = holder_] { tasks->lend_cpu(holder); });
+LentCpu::LentCpu(Host& host) : host_(host), waits_(std::exchange(running, {})) {
+  const auto [tasks, holder] = waits_.holder;
+  if (tasks != nullptr) post(host_, [tasks = tasks, holder = holder] { tasks->lend_cpu(holder); });
 }
 
 LentCpu::~LentCpu() {
-  if (tasks_ != nullptr) post(host_, [tasks = tasks_, holder = holder_] { tasks->reclaim_cpu(holder); });
-  running = {tasks_, holder_};
+  const auto [tasks, holder] = waits_.holder;
+  if (tasks != nullptr) post(host_, [tasks = tasks, holder = holder] { tasks->reclaim_cpu(holder); });
+  running = waits_;
 }
 
 ForeignTask::ForeignTask(Tasks& tasks, TaskSpec task, scheduler::HolderId holder, bool may_leave)
@@ -121,9 +121,9 @@ void ForeignTask::run() {
   const auto keep = CellRef::adopt(invocation);
   invocation->release();
   if (holder_ == 0) return run_invocation(invocation, nullptr, spec.split, spec.returns, std::move(finish));
-  running = {&tasks, holder_};
+  running.holder = {&tasks, holder_};
   run_invocation(invocation, nullptr, spec.split, spec.returns, std::move(finish));
-  running = {};
+  running.holder = {};
   // A coroutine that waits needs no CPU, and takes none for its short steps.
   if (!invocation->ready() && !invocation->invocation->elsewhere)
     post(*tasks.context_.host, [&tasks, holder = holder_] { tasks.lend_cpu(holder); });

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "core/running_calls.hpp"
 #include "core/tasks.hpp"
 
 namespace trireme::core {
@@ -11,6 +12,22 @@ void run_invocation(detail::Invocation* invocation, void* object, bool split, st
                     std::function<void(Outcome)> done);
 /// Outcome of a finished invocation; encodes, and copies large values into the arena.
 Outcome outcome_of(detail::Invocation* invocation, bool split);
+
+/// The holder of resources whose task runs on this thread; no tasks: none.
+struct RunningHolder {
+  Tasks* tasks = nullptr;
+  scheduler::HolderId holder = 0;
+};
+RunningHolder running_holder();
+
+/// What is noted of what a thread runs.
+struct Running {
+  RunningHolder holder;
+  const RunningCalls::Call* call = nullptr;
+};
+/// For a host that moves tasks between threads by itself (the simulation); returns what was before.
+Running set_running(Running now);
+const RunningCalls::Call* set_running_call(const RunningCalls::Call* call);
 
 /// While it lives, the task that runs on this thread waits: its CPUs are lent (Tasks::lend_cpu).
 ///
@@ -24,18 +41,8 @@ class LentCpu {
 
  private:
   Host& host_;
-  Tasks* tasks_ = nullptr;
-  scheduler::HolderId holder_ = 0;
+  const Running waits_;
 };
-
-/// The holder of resources whose task runs on this thread; no tasks: none.
-struct RunningHolder {
-  Tasks* tasks = nullptr;
-  scheduler::HolderId holder = 0;
-};
-RunningHolder running_holder();
-/// For a host that moves tasks between threads by itself (the simulation); returns the one before.
-RunningHolder set_running_holder(RunningHolder holder);
 
 /// A task of another rank (or one of ours that came back) in this rank's queues, still encoded: it is decoded by the
 /// thread that runs it, and goes on as it is when it is stolen again.

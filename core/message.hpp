@@ -38,10 +38,13 @@ enum class MessageType : std::uint8_t {
   shutdown_done = 27,
   group_lookup = 28,  ///< to a group's creator: where are its bundles
   group_info = 29,
-  seat = 30,        ///< from rank 0: this rank comes, with its addresses and resources
-  seat_known = 31,  ///< to rank 0: I can reach it, and what it must know of me
-  joined = 32,      ///< from rank 0: all know that rank
-  end,              ///< none: one more than the last
+  seat = 30,           ///< from rank 0: this rank comes, with its addresses and resources
+  seat_known = 31,     ///< to rank 0: I can reach it, and what it must know of me
+  joined = 32,         ///< from rank 0: all know that rank
+  cancel = 33,         ///< is the call with this key with you? It is to end, or not to begin
+  cancel_answer = 34,  ///< whether it was
+  cancel_result = 35,  ///< to a result's owner: cancel the call that makes it
+  end,                 ///< none: one more than the last
 };
 /// Was a type once.
 inline constexpr auto kUnusedMessageType = static_cast<MessageType>(14);

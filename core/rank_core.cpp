@@ -13,6 +13,7 @@ RankCore::RankCore(Host& host, transport::Router& router, const Clock& clock, ob
       tasks_(context_, refs_),
       actors_(context_, refs_, tasks_),
       names_(context_, refs_),
+      cancels_(context_, refs_),
       membership_(
           [&]() -> Context& {
             context_.self = router.self();
@@ -292,6 +293,15 @@ Status RankCore::dispatch(Rank from, BytesView message) {
     case MessageType::joined:
       membership_.on_joined_message(from, in);
       break;
+    case MessageType::cancel:
+      cancels_.on_ask(from, in);
+      break;
+    case MessageType::cancel_answer:
+      cancels_.on_answer(from, in);
+      break;
+    case MessageType::cancel_result:
+      cancels_.on_result(from, in);
+      break;
     case MessageType::shutdown: {
       if (from != 0) {
         in.fail();
@@ -335,6 +345,7 @@ void RankCore::rank_dead(Rank dead) {
   if (on_transfer_lost) on_transfer_lost(dead);
   refs_.on_rank_dead(dead);
   tasks_.on_rank_dead(dead);
+  cancels_.on_rank_dead(dead);
   for (auto& [id, group] : group_table_) {
     if (id.owner != dead || group.placed || group.failed) continue;
     group.failed = std::make_unique<detail::ErrorInfo>(

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/actors.hpp"
+#include "core/cancel.hpp"
 #include "core/membership.hpp"
 #include "core/names.hpp"
 #include "core/refs.hpp"
@@ -48,6 +49,7 @@ class RankCore final : public scheduler::Pollable, public transport::MessageHand
   Tasks& tasks() { return tasks_; }
   Actors& actors() { return actors_; }
   Names& names() { return names_; }
+  Cancels& cancels() { return cancels_; }
   Membership& membership() { return membership_; }
   scheduler::ClusterView& cluster() { return cluster_; }
   scheduler::ResourcePool& pool() { return pool_; }
@@ -149,6 +151,7 @@ class RankCore final : public scheduler::Pollable, public transport::MessageHand
   Tasks tasks_;
   Actors actors_;
   Names names_;
+  Cancels cancels_;
   Membership membership_;
   scheduler::ClusterView cluster_;
   scheduler::ResourcePool pool_;

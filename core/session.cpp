@@ -319,6 +319,7 @@ void Session::leave() {
     std::latch dropped(1);
     post(host_, [&] {
       core_->tasks().drop_pending();
+      core_->cancels().drop_open();
       core_->actors().drop_waiting();
       dropped.count_down();
     });

@@ -4,6 +4,8 @@
 
 #include "python/cross/pickle.hpp"
 #include "python/cross/registry.hpp"
+#include "trireme/array.hpp"
+#include "trireme/python/cancel.hpp"
 
 namespace trireme::detail {
 
@@ -35,8 +37,7 @@ namespace td = trireme::detail;
 namespace {
 
 /// What the cell of a dependency holds, whichever side of the language made it.
-Blob value_of(const Ref<Blob>& ref) {
-  td::Cell* cell = ref.cell().get();
+Blob value_of(td::Cell* cell) {
   td::wait_ready(cell, INT64_MAX);
   switch (cell->form()) {
     case td::CellForm::error:
@@ -56,7 +57,7 @@ Value read(const Blob& blob) {
 
 /// The arguments as the package packs them (_serialization.pack_args): nothing, a tuple, or with references a list
 /// `[arguments, keywords, positions]`.
-Value::List arguments(const Blob& args, const std::vector<Ref<Blob>>& deps) {
+Value::List arguments(const Blob& args, const std::vector<td::CellRef>& deps) {
   Value value = read(args);
   if (value.is_none()) return {};
   if (auto* tuple = std::get_if<Value::Tuple>(&value.data)) return std::move(tuple->items);
@@ -70,7 +71,7 @@ Value::List arguments(const Blob& args, const std::vector<Ref<Blob>>& deps) {
     const auto* at = (*positions)[i].get_if<std::int64_t>();
     if (at == nullptr || *at < 0 || static_cast<std::size_t>(*at) >= items->size())
       throw ConversionError("C++ functions have no keyword arguments");
-    (*items)[static_cast<std::size_t>(*at)] = read(value_of(deps[i]));
+    (*items)[static_cast<std::size_t>(*at)] = read(value_of(deps[i].get()));
   }
   return std::move(*items);
 }
@@ -87,12 +88,24 @@ template <class F>
 auto named(const std::string& name, F body) {
   try {
     return body();
+  } catch (const Cancelled&) {
+    auto error = td::current_exception_info(name);
+    if (cancel_requested()) {
+      error.code = Errc::cancelled;
+      error.message = name + " was cancelled";
+      error.type.clear();
+    }
+    td::throw_error(error);
   } catch (...) {
     td::throw_error(td::current_exception_info(name));
   }
 }
 
-std::vector<Ref<Blob>> references(const std::vector<td::CellRef>& cells) { return {cells.begin(), cells.end()}; }
+std::vector<td::CellRef> cells_of(const std::vector<Ref<Blob>>& refs) {
+  std::vector<td::CellRef> cells;
+  for (const auto& ref : refs) cells.push_back(ref.cell());
+  return cells;
+}
 
 }  // namespace
 
@@ -119,12 +132,11 @@ Blob make_blob(BytesView data, std::span<const BytesView> buffers) {
   return blob;
 }
 
-Blob run_exported(const std::string& library, const std::string& name, const Blob& args,
-                  const std::vector<Ref<Blob>>& deps) {
-  return named(name, [&] {
-    const auto& callable = Registry::instance().function(name, library).callable;
-    const auto values = arguments(args, deps);
-    check_count(name, callable.parameters, values.size());
+Blob run_exported(const ExportedCall& call) {
+  return named(call.name, [&] {
+    const auto& callable = Registry::instance().function(call.name, call.library).callable;
+    const auto values = arguments(call.args, call.deps);
+    check_count(call.name, callable.parameters, values.size());
     return result(callable.invoke(nullptr, values));
   });
 }
@@ -137,31 +149,29 @@ ExportedActor::ExportedActor(const std::string& library, std::string name, const
     if (constructor.make == nullptr)
       throw std::logic_error(
           "the class has no constructor without parameters and export_actor() names none: add .init<...>()");
-    const auto values = arguments(args, deps);
+    const auto values = arguments(args, cells_of(deps));
     check_count(name_, constructor.parameters, values.size());
     object_ = constructor.make(values);
   });
 }
 
-Blob ExportedActor::call(const std::string& method, const Blob& args, const std::vector<Ref<Blob>>& deps) {
-  return named(name_ + "." + method, [&] {
-    const auto& callable = Registry::instance().method(name_, method);
-    const auto values = arguments(args, deps);
-    check_count(name_ + "." + method, callable.parameters, values.size());
+Blob ExportedActor::call(const ExportedCall& call) {
+  const auto name = name_ + "." + call.name;
+  return named(name, [&] {
+    const auto& callable = Registry::instance().method(name_, call.name);
+    const auto values = arguments(call.args, call.deps);
+    check_count(name, callable.parameters, values.size());
     return result(callable.invoke(object_.get(), values));
   });
 }
 
-Ref<Blob> submit_exported(ExportedCall call, const CallOptions* options) {
-  if (options == nullptr)
-    return submit<&run_exported>(std::move(call.library), std::move(call.name), std::move(call.args),
-                                 references(call.deps));
-  TaskOptions task;
-  task.resources = options->resources;
-  task.placement = options->placement;
-  task.max_retries = options->max_retries;
-  return submit_with<&run_exported>(task, std::move(call.library), std::move(call.name), std::move(call.args),
-                                    references(call.deps));
+void submit_exported(td::TaskBase* task, const CallOptions* options) {
+  if (options == nullptr) return td::submit_task(task, true);
+  TaskOptions placed;
+  placed.resources = options->resources;
+  placed.placement = options->placement;
+  placed.max_retries = options->max_retries;
+  td::submit_placed(task, placed);
 }
 
 Actor<ExportedActor> create_exported(ExportedCall call, const CallOptions& options, int max_concurrency) {
@@ -170,12 +180,9 @@ Actor<ExportedActor> create_exported(ExportedCall call, const CallOptions& optio
   actor.placement = options.placement;
   actor.max_concurrency = max_concurrency;
   return spawn_with<ExportedActor>(actor, std::move(call.library), std::move(call.name), std::move(call.args),
-                                   references(call.deps));
+                                   std::vector<Ref<Blob>>(call.deps.begin(), call.deps.end()));
 }
 
-Ref<Blob> call_exported(const td::CellRef& actor, ExportedCall call) {
-  return Actor<ExportedActor>(actor).call<&ExportedActor::call>(std::move(call.name), std::move(call.args),
-                                                                references(call.deps));
-}
+void call_exported(const td::CellRef& actor, td::CallBase* call) { td::call_actor(actor, call, true); }
 
 }  // namespace trireme::python::cross

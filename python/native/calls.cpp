@@ -3,8 +3,9 @@
 #include <nlohmann/json.hpp>
 
 #include "core/actors.hpp"
-#include "core/cancel.hpp"
 #include "core/current.hpp"
+#include "core/rank_core.hpp"
+#include "python/cross/exported_call.hpp"
 #include "python/native/requests.hpp"
 #include "python/native/work.hpp"
 #include "trireme/runtime.hpp"
@@ -33,6 +34,8 @@ struct ElementKeys {
 };
 
 constexpr unsigned kKeyRankShift = 40;
+constexpr std::uint64_t kExportedKey = std::uint64_t{1} << (kKeyRankShift - 1);
+bool is_exported(std::uint64_t key) { return (key & kExportedKey) != 0; }
 Rank rank_of_key(std::uint64_t key) { return static_cast<Rank>((key >> kKeyRankShift) - 1); }
 
 }  // namespace
@@ -44,6 +47,8 @@ std::uint64_t draw_key(Rank self) {
   static std::atomic<std::uint64_t> counter{1};
   return (std::uint64_t{self} + 1) << kKeyRankShift | counter.fetch_add(1, std::memory_order_relaxed);
 }
+
+std::uint64_t draw_exported_key(Rank self) { return draw_key(self) | kExportedKey; }
 
 void apply(CallKindView& kind, const CallOptions& options) {
   kind.placed = options.placed();
@@ -132,9 +137,11 @@ std::vector<std::byte> exported_here(std::string key) {
   throw Exception(std::move(error));
 }
 
-bool cancel_here(std::uint64_t key, bool force, bool recursive) {
-  auto* pool = the_pool();
-  return pool != nullptr && pool->cancel(key, force, recursive);
+TaskOptions asking(Rank rank) {
+  TaskOptions options;
+  options.resources.cpus = 0;
+  options.placement = Placement::on(rank);
+  return options;
 }
 
 void restart_here(Ref<detail::Nothing> actor) {
@@ -165,11 +172,29 @@ Ref<detail::Nothing> actor_here(std::uint64_t key) {
 }  // namespace
 
 Ref<std::vector<std::byte>> fetch_export(Rank rank, const std::string& key) {
-  return submit_with<&exported_here>(core::asking(rank), key);
+  return submit_with<&exported_here>(asking(rank), key);
 }
 
-void cancel_everywhere(std::uint64_t key, bool force, bool recursive, std::function<void(bool found)> then) {
-  if (key != 0) core::cancel_everywhere<&cancel_here>(key, std::move(then), force, recursive);
+void enable_cancelling(core::RankCore& core, Pool& pool) {
+  core.cancels().here = [&pool](std::uint64_t key, core::CancelOptions options) {
+    return is_exported(key) ? cross::running_exported().cancel(key) : pool.cancel(key, options);
+  };
+  core.cancels().result = [](const CellRef& result, core::CancelOptions options) { cancel_result(result, options); };
+  core.membership().note = [&pool] {
+    Bytes note;
+    Writer out(note);
+    out.blob(pool.cancelled_keys());
+    out.blob(cross::running_exported().note());
+    return note;
+  };
+  core.on_note = [&pool](BytesView note) {
+    Reader in(note);
+    const auto calls = in.blob();
+    const auto exported = in.blob();
+    if (!in.done()) return;
+    pool.hear_cancelled(calls);
+    cross::running_exported().hear(exported);
+  };
 }
 
 void restart_everywhere(Pool& pool, const CellRef& actor) {
@@ -181,7 +206,7 @@ void restart_everywhere(Pool& pool, const CellRef& actor) {
     }
     Rank rank = kNoRank;
     std::memcpy(&rank, actor->value().view().data(), sizeof rank);
-    submit_with<&restart_here>(core::asking(rank), Ref<detail::Nothing>(actor));
+    submit_with<&restart_here>(asking(rank), Ref<detail::Nothing>(actor));
   });
 }
 
@@ -189,7 +214,7 @@ void actor_of_key(core::Session& session, std::uint64_t key, std::function<void(
   auto& core = session.core();
   const auto creator = rank_of_key(key);
   if (creator == core.context().self) return then(handle_here(core, ActorTable::instance().find(key)));
-  const auto answer = submit_with<&actor_here>(core::asking(creator), key);
+  const auto answer = submit_with<&actor_here>(asking(creator), key);
   when_ready(answer.cell(), [answer, then = std::move(then)] {
     CellRef actor;
     try {
@@ -203,41 +228,40 @@ void actor_of_key(core::Session& session, std::uint64_t key, std::function<void(
 
 // --- Calls
 
-namespace {
-
-void cancel_ref_here(Ref<detail::Nothing> result, bool force, bool recursive) {
-  if (auto* pool = the_pool()) cancel_result(*pool, result.cell(), force, recursive);
-}
-
-}  // namespace
-
 std::uint64_t key_of_result(detail::Cell* result) {
   if (const auto* body = body_of_result(result)) return body->text.key;
+  if (const auto key = cross::key_of_exported(result)) return key;
   auto& table = ElementKeys::instance();
   const std::lock_guard lock(table.mutex);
   const auto at = table.calls.find(result);
   return at == table.calls.end() ? 0 : at->second->key;
 }
 
-void cancel_result(Pool& pool, const CellRef& result, bool force, bool recursive) {
+void cancel_result(const CellRef& result, core::CancelOptions options) {
   if (result->ready()) return;
+  auto& cancels = core::current().cancels();
   std::uint64_t key = 0;
   std::vector<CellRef> cells;
   if (const auto* body = body_of_result(result.get())) {
     key = body->text.key;
     cells.push_back(result);
+  } else if ((key = cross::key_of_exported(result.get())) != 0) {
+    cells.push_back(result);
   } else {
     auto& table = ElementKeys::instance();
     const std::lock_guard lock(table.mutex);
     const auto at = table.calls.find(result.get());
-    if (at == table.calls.end())
-      return core::cancel_at_owner<&cancel_ref_here>(core::current().context(), result, force, recursive);
+    if (at == table.calls.end()) return cancels.at_owner(result, options);
     key = at->second->key;
     for (auto* cell : at->second->results) cells.push_back(CellRef::share(cell));
   }
-  cancel_everywhere(key, force, recursive, [cells = std::move(cells)](bool found) {
-    if (found) return;  // where it is, it ends
-    core::cancel_cells(core::current().context(), cells);
+  if (key == 0) return;
+  cancels.everywhere(key, options, [cells = std::move(cells), force = options.force && is_exported(key)](bool found) {
+    const auto& context = core::current().context();
+    if (!found) return core::cancel_cells(context, cells);
+    // Where it is, it ends; but nothing can end a C++ call that does not ask.
+    if (force)
+      core::cancel_cells(context, cells, "it was cancelled with force; the C++ code of a rank runs to its end");
   });
 }
 

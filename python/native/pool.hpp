@@ -79,7 +79,7 @@ class Pool final : public Runner, public core::SideQueue, public scheduler::Poll
   std::vector<LogLine> next_logs();
   /// Any thread. What has that key here ends, or will as soon as it comes here.
   /// False: it is not here. Should it come later, it does not run.
-  bool cancel(std::uint64_t key, bool force, bool recursive);
+  bool cancel(std::uint64_t key, core::CancelOptions options);
   /// For a rank that joins later: what was cancelled and is not to run there either. Any thread; there:
   /// hear_cancelled().
   Bytes cancelled_keys() const;

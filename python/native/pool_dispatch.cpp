@@ -407,7 +407,7 @@ Worker* Pool::find(std::uint32_t index, std::uint64_t id) const {
   return workers_[index].get();
 }
 
-bool Pool::cancel(std::uint64_t key, bool force, bool recursive) {
+bool Pool::cancel(std::uint64_t key, core::CancelOptions options) {
   if (key == 0) return false;
   std::vector<InFlight::Child> children;
   std::vector<CellRef> results;
@@ -428,14 +428,14 @@ bool Pool::cancel(std::uint64_t key, bool force, bool recursive) {
       auto& flight = *flights_.at(at->second);
       auto& worker = *flight.worker;
       flight.cancelled = true;
-      if (recursive) find_children(flight, results, children);
+      if (options.recursive) find_children(flight, results, children);
       auto queued = std::uint32_t{WorkerPage::kQueued};
       if (!flight.actor_call && flight.slot >= 0 && !worker.tasks.empty() && worker.tasks.front() != flight.token &&
           worker.end.page().slots[flight.slot].compare_exchange_strong(queued, WorkerPage::kTakenBack,
                                                                        std::memory_order_acq_rel)) {
         auto taken = finished(worker, flight.token);
         fail_later(taken->call, core::runtime_error(context_, Errc::cancelled, "it was cancelled before it began"));
-      } else if (force && !flight.actor_call) {
+      } else if (options.force && !flight.actor_call) {
         kill_process(worker, SIGKILL);
       } else {
         Bytes frame;
@@ -466,8 +466,8 @@ bool Pool::cancel(std::uint64_t key, bool force, bool recursive) {
     }
     unlock_and_run(lock);
   }
-  for (const auto& result : results) cancel_result(*this, result, force, recursive);
-  for (const auto& child : children) cancel_everywhere(child.key, force, recursive);
+  for (const auto& result : results) cancel_result(result, options);
+  for (const auto& child : children) session_.core().cancels().everywhere(child.key, options, {});
   return found;
 }
 

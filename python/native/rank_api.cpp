@@ -151,8 +151,7 @@ void RankApiImpl::open(const RankOptions& options) {
     logs_ = pool_.get();
     opened = pool_->open();
     made.core().attach(pool_.get());
-    made.core().membership().note = [this] { return pool_->cancelled_keys(); };
-    made.core().on_note = [this](BytesView keys) { pool_->hear_cancelled(keys); };
+    enable_cancelling(made.core(), *pool_);
     made.host().side = pool_.get();
     made.on_leave = [this] { pool_->close(); };
     set_runner(pool_.get());
@@ -259,12 +258,18 @@ std::vector<RefPtr> RankApiImpl::call(const RefPtr& actor, const CallSource& sou
 
 cross::ExportedCall RankApiImpl::exported_call(const CppSource& source) {
   need_running();
-  return {std::string(source.library), std::string(source.name), {store(source.args)}, cells_of(source.deps)};
+  return {std::string(source.library),
+          std::string(source.name),
+          {store(source.args)},
+          cells_of(source.deps),
+          draw_exported_key(rank())};
 }
 
 RefPtr RankApiImpl::cpp_submit(const CppSource& call, const CallerOptions* options) {
-  return reference_of(
-      cross::submit_exported(exported_call(call), options != nullptr ? &options->call : nullptr).cell());
+  auto* task = cross::make_exported_task(exported_call(call));
+  auto result = CellRef::adopt(task);
+  cross::submit_exported(task, options != nullptr ? &options->call : nullptr);
+  return reference_of(std::move(result));
 }
 
 RefPtr RankApiImpl::cpp_create(const CppSource& call, const CallerOptions& options, int max_concurrency) {
@@ -274,7 +279,10 @@ RefPtr RankApiImpl::cpp_create(const CppSource& call, const CallerOptions& optio
 RefPtr RankApiImpl::cpp_call(const RefPtr& actor, const CppSource& call) {
   const auto& target = cell_of(actor);
   if (target->kind() != detail::CellKind::actor) throw Exception(invalid("the reference is no actor's"));
-  return reference_of(cross::call_exported(target, exported_call(call)).cell());
+  auto* made = cross::make_exported_call(exported_call(call));
+  auto result = CellRef::adopt(made);
+  cross::call_exported(target, made);
+  return reference_of(std::move(result));
 }
 
 RefPtr RankApiImpl::put(const ValueSource& value, const Check&) {
@@ -427,7 +435,7 @@ RefPtr RankApiImpl::find_actor(const std::string& name, const Check&) {
 
 void RankApiImpl::cancel(const RefPtr& ref, bool force, bool recursive) {
   need_running();
-  cancel_result(*pool_, cell_of(ref), force, recursive);
+  cancel_result(cell_of(ref), {force, recursive});
 }
 
 std::int64_t RankApiImpl::actor_rank(const RefPtr& actor, const Check& interrupted) {

@@ -87,8 +87,9 @@ detail::CellRef create_python_actor(CallText text, std::vector<detail::CellRef> 
 /// Under the token: a handle on the actor whose creation has that key; an empty one when it is gone.
 void actor_of_key(core::Session& session, std::uint64_t key, std::function<void(detail::CellRef)> then);
 
-/// Draws a key; unique in the job.
+/// Draws a key; unique in the job. That of an exported C++ call shows what it is.
 std::uint64_t draw_key(Rank self);
+std::uint64_t draw_exported_key(Rank self);
 /// JSON for Api::ranks(); under the token.
 std::string describe_ranks(core::Session& session);
 /// Submits a call whose arguments are complete. `stream`: of a streaming task, not watched yet.
@@ -102,11 +103,11 @@ MadeCall prepare_task(CallText text, std::vector<detail::CellRef> refs, std::int
 MadeCall prepare_call(CallText text, std::vector<detail::CellRef> refs, std::int64_t streaming,
                       detail::CallBase*& call);
 void submit_prepared(Pool& pool, detail::TaskBase* task, const CallOptions& options);
-/// Cancels what the key names in every rank; answers once all have said whether it was with them. Any thread.
-void cancel_everywhere(std::uint64_t key, bool force, bool recursive, std::function<void(bool found)> then = {});
-/// Cancels the call that makes this cell, if it is known here and has not ended. Where it waits for its arguments, it
-/// has failed when this returns or soon after. Any thread.
-void cancel_result(Pool& pool, const detail::CellRef& result, bool force, bool recursive);
+/// Connects core::Cancels with the pool and with the exported calls of this process; before the first call.
+void enable_cancelling(core::RankCore& core, Pool& pool);
+/// Cancels the call that makes this cell, if it is known and has not ended. Where it waits for its arguments, it has
+/// failed when this returns or soon after. Any thread.
+void cancel_result(const detail::CellRef& result, core::CancelOptions options);
 /// Which call of this rank makes this cell; 0: none that is under way.
 std::uint64_t key_of_result(detail::Cell* result);
 /// Any rank: the actor's process is killed and started again.
@@ -162,8 +163,7 @@ class Requests {
   CallText read_text(Reader& in, Worker& worker, std::vector<detail::CellRef>& refs);
   void bind_results(Worker& worker, const std::vector<std::uint64_t>& handles, MadeCall& made);
   void keep(Worker& worker, std::uint64_t handle, detail::CellRef cell);
-  /// keep() without the lock held, if the worker is still there.
-  void keep_later(std::uint32_t index, std::uint64_t id, std::uint64_t handle, detail::CellRef cell);
+  void keep_exported(Worker& worker, std::uint64_t handle, detail::Invocation* call);
   void settle(const std::shared_ptr<OpenWait>& wait);
   void settle_with(const std::shared_ptr<OpenWait>& wait, std::vector<Packed> held);
   void note_child(Worker& worker, std::uint64_t key, const detail::CellRef& result);

@@ -90,7 +90,7 @@ bool Requests::handle(Worker& worker, Frame kind, Reader& in) {
       const bool force = in.get<std::uint8_t>() != 0;
       const bool recursive = in.get<std::uint8_t>() != 0;
       if (!in.done()) return false;
-      pool_.after([this, ref, force, recursive] { cancel_result(pool_, ref, force, recursive); });
+      pool_.after([ref, force, recursive] { cancel_result(ref, {force, recursive}); });
       break;
     }
     case Frame::exported: {

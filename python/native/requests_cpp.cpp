@@ -7,22 +7,6 @@ namespace trireme::python {
 
 using detail::CellRef;
 
-namespace {
-
-/// What `make` gives, or a failed cell that says why not.
-template <class F>
-CellRef made(F make, CellRef (*failed)()) {
-  try {
-    return make();
-  } catch (const Exception& refused) {
-    auto cell = failed();
-    cell->complete_error(refused.info());
-    return cell;
-  }
-}
-
-}  // namespace
-
 cross::ExportedCall Requests::read_cpp(Reader& in, Worker& worker) {
   cross::ExportedCall call;
   call.library = in.text();
@@ -30,13 +14,14 @@ cross::ExportedCall Requests::read_cpp(Reader& in, Worker& worker) {
   call.args.value = read_value(in, worker);
   if (!call.args.value.refs.empty()) in.fail();
   call.deps = read_refs(in, worker);
+  call.key = draw_exported_key(pool_.context_.self);
   return call;
 }
 
-void Requests::keep_later(std::uint32_t index, std::uint64_t id, std::uint64_t handle, CellRef cell) {
-  Pool::Lock lock(pool_.mutex_);
-  if (auto* worker = pool_.find(index, id)) keep(*worker, handle, std::move(cell));
-  pool_.unlock_and_run(lock);
+void Requests::keep_exported(Worker& worker, std::uint64_t handle, detail::Invocation* call) {
+  auto result = CellRef::adopt(call);
+  note_child(worker, cross::key_of_exported(call), result);
+  keep(worker, handle, std::move(result));
 }
 
 void Requests::on_cpp_submit(Reader& in, Worker& worker) {
@@ -45,12 +30,9 @@ void Requests::on_cpp_submit(Reader& in, Worker& worker) {
   std::optional<CallOptions> options;
   if (in.get<std::uint8_t>() != 0) options = CallOptions::decode(in);
   if (!in.done()) return in.fail();
-  pool_.after([this, handle, call = std::move(call), options = std::move(options), index = worker.index,
-               id = worker.id]() mutable {
-    keep_later(index, id, handle,
-               made([&] { return cross::submit_exported(std::move(call), options ? &*options : nullptr).cell(); },
-                    &detail::make_plain_cell));
-  });
+  auto* task = cross::make_exported_task(std::move(call));
+  keep_exported(worker, handle, task);
+  pool_.after([task, options = std::move(options)] { cross::submit_exported(task, options ? &*options : nullptr); });
 }
 
 void Requests::on_cpp_create(Reader& in, Worker& worker) {
@@ -61,21 +43,28 @@ void Requests::on_cpp_create(Reader& in, Worker& worker) {
   if (!in.done() || max_concurrency < 1) return in.fail();
   pool_.after(
       [this, handle, call = std::move(call), options, max_concurrency, index = worker.index, id = worker.id]() mutable {
-        keep_later(index, id, handle,
-                   made([&] { return cross::create_exported(std::move(call), options, max_concurrency).cell(); },
-                        [] { return CellRef::adopt(new detail::ActorCell); }));
+        CellRef actor;
+        try {
+          actor = cross::create_exported(std::move(call), options, max_concurrency).cell();
+        } catch (const Exception& refused) {
+          // Its calls say why.
+          actor = CellRef::adopt(new detail::ActorCell);
+          actor->complete_error(refused.info());
+        }
+        Pool::Lock lock(pool_.mutex_);
+        if (auto* creator = pool_.find(index, id)) keep(*creator, handle, std::move(actor));
+        pool_.unlock_and_run(lock);
       });
 }
 
 void Requests::on_cpp_call(Reader& in, Worker& worker) {
   const auto actor = read_ref(in, worker);
   const auto handle = in.varint();
-  auto call = read_cpp(in, worker);
+  auto exported = read_cpp(in, worker);
   if (!in.done() || actor->kind() != detail::CellKind::actor) return in.fail();
-  pool_.after([this, actor, handle, call = std::move(call), index = worker.index, id = worker.id]() mutable {
-    keep_later(index, id, handle,
-               made([&] { return cross::call_exported(actor, std::move(call)).cell(); }, &detail::make_plain_cell));
-  });
+  auto* call = cross::make_exported_call(std::move(exported));
+  keep_exported(worker, handle, call);
+  pool_.after([actor, call] { cross::call_exported(actor, call); });
 }
 
 }  // namespace trireme::python

@@ -198,7 +198,8 @@ def cancel(ray_waitable: Any, *, force: bool = False, recursive: bool = True) ->
     Parameters
     ----------
     force
-        Ends the worker process of a running task instead. Not for calls of actors.
+        Ends the worker process of a running task instead. Not for calls of actors. A C++ call that runs fails at once, and
+        its code goes on to its end; without force it ends where it asks (`trireme::python::check_cancelled()`).
     recursive
         What the task submitted is cancelled too.
     """

@@ -223,7 +223,7 @@ def test_a_killed_actor():
 def test_unknown_names_tell_what_there_is():
     with pytest.raises(ValueError, match="'ad' is loaded; there are: add, echo"):
         cross_language.cpp_function("ad")
-    with pytest.raises(ValueError, match="'Cuonter' is loaded; there is: Counter"):
+    with pytest.raises(ValueError, match="'Cuonter' is loaded; there are: Counter, Desk"):
         cross_language.cpp_actor_class("Cuonter")
     with pytest.raises(AttributeError, match="exports no method 'sub'; it exports add, fail, history"):
         _ = cross_language.cpp_actor_class("Counter").remote(1).sub

@@ -6,12 +6,15 @@
 
 namespace trireme::sim {
 
-Driver::Driver(World& world, std::uint64_t seed, bool errands, bool visits, Rank late, std::vector<std::string>& log)
+Driver::Driver(World& world, std::uint64_t seed, bool errands, bool visits, bool chores, Rank late,
+               std::vector<std::string>& log)
     : world_(world),
       rng_(seed ^ 0x647269766572ULL),
       log_(log),
       with_errands_(errands),
       errand_rng_(seed ^ 0x657272616e64ULL),
+      with_chores_(chores),
+      chore_rng_(seed ^ 0x63686f7265ULL),
       with_visits_(visits),
       visit_rng_(seed ^ 0x7669736974ULL),
       late_(late),
@@ -21,7 +24,7 @@ Order Driver::order(std::uint64_t value, std::uint32_t depth) { return new_order
 
 void Driver::add(Ref<Blob> ref, Outcome outcome, std::set<std::uint64_t> actors, std::string what) {
   note(what);
-  held_.push_back({std::move(ref), outcome, std::move(actors), std::move(what), 0, 0, {}});
+  held_.push_back({std::move(ref), outcome, std::move(actors), std::move(what), 0, 0, {}, false});
 }
 
 Driver::Held& Driver::any() {
@@ -423,7 +426,7 @@ void Driver::check(const Held& held) {
                              held.outcome.failed ? "error" : "value", held.outcome.value));
 }
 
-Verdict run_seed(std::uint64_t seed, Deaths deaths, Errands errands, Visits visits, Joins joins) {
+Verdict run_seed(std::uint64_t seed, Deaths deaths, Errands errands, Visits visits, Joins joins, Chores chores) {
   Verdict verdict;
   auto world_options = WorldOptions::of_seed(seed);
   Rng join_rng(seed ^ 0x6a6f696eULL);
@@ -472,7 +475,8 @@ Verdict run_seed(std::uint64_t seed, Deaths deaths, Errands errands, Visits visi
   world.network.schedule(0, static_cast<Nanos>(rng.below(10'000)), [&] {
     host->run_program([&] {
       Driver driver(world, seed, errands == Errands::by_seed && Rng(seed ^ 0x63616e63656cULL).chance(0.5),
-                    visits == Visits::by_seed && Rng(seed ^ 0x766973697473ULL).chance(0.5), late, verdict.shape);
+                    visits == Visits::by_seed && Rng(seed ^ 0x766973697473ULL).chance(0.5),
+                    chores == Chores::by_seed && Rng(seed ^ 0x63686f726573ULL).chance(0.67), late, verdict.shape);
       driver.run();
       verdict.cancels = driver.cancels();
     });

@@ -20,9 +20,10 @@ struct Cancels {
 class Driver {
  public:
   /// `errands`: among the other actions, errands are submitted, cancelled, looked at. `visits`: other ranks name and
-  /// look up actors, use placement groups, and have tasks that wait while they hold CPUs. `late`: a rank that is sure
-  /// to come and to stay; kNoRank without one.
-  Driver(World& world, std::uint64_t seed, bool errands, bool visits, Rank late, std::vector<std::string>& log);
+  /// look up actors, use placement groups, and have tasks that wait while they hold CPUs. `chores`: half of the errands
+  /// are. `late`: a rank that is sure to come and to stay; kNoRank without one.
+  Driver(World& world, std::uint64_t seed, bool errands, bool visits, bool chores, Rank late,
+         std::vector<std::string>& log);
   void run();
   const Cancels& cancels() const { return cancels_; }
 
@@ -35,10 +36,12 @@ class Driver {
     std::uint64_t ticket = 0;  ///< of an errand
     std::uint64_t key = 0;
     std::set<std::uint64_t> keys;  ///< outcomes that may be "cancelled" instead, if one of these errands is cancelled
+    bool chore = false;
   };
   struct Seat {
     Ref<detail::Nothing> desk;
     std::uint64_t key = 0;
+    bool chores = false;
   };
   struct Hired {
     Actor<Account> actor;
@@ -84,7 +87,8 @@ class Driver {
   TaskOptions somewhere();
 
   void add_errand(Ref<Blob> ref, const Errand& errand, const std::vector<const Held*>& deps, std::string what);
-  Errand new_errand();
+  Errand new_errand(bool chore);
+  bool draw_chore();
 
   // driver_late.cpp; with draws of their own.
   void ask_late();
@@ -104,6 +108,8 @@ class Driver {
   std::set<std::uint64_t> killed_;
   const bool with_errands_;
   Rng errand_rng_;
+  const bool with_chores_;
+  Rng chore_rng_;
   const bool with_visits_;
   Rng visit_rng_;
   std::vector<Held> errands_;
@@ -136,6 +142,8 @@ enum class Errands : std::uint8_t { by_seed, none };
 enum class Visits : std::uint8_t { by_seed, none };
 /// Ranks that join after the start: in a third of the seeds.
 enum class Joins : std::uint8_t { by_seed, none, always };
-Verdict run_seed(std::uint64_t seed, Deaths deaths, Errands errands, Visits visits, Joins joins);
+/// Chores among the errands: in two thirds of the seeds that have errands.
+enum class Chores : std::uint8_t { by_seed, none };
+Verdict run_seed(std::uint64_t seed, Deaths deaths, Errands errands, Visits visits, Joins joins, Chores chores);
 
 }  // namespace trireme::sim

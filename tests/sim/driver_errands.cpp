@@ -40,8 +40,11 @@ void Driver::errand() {
   }
 }
 
-Errand Driver::new_errand() {
+bool Driver::draw_chore() { return with_chores_ && chore_rng_.chance(0.5); }
+
+Errand Driver::new_errand(bool chore) {
   Errand errand;
+  errand.chore = chore;
   errand.value = errand_rng_.next();
   // Some long enough to be cancelled while they run, or to keep others waiting.
   errand.time = static_cast<Nanos>(errand_rng_.below(errand_rng_.chance(0.3) ? 1'000'000 : 50'000));
@@ -90,6 +93,7 @@ void Driver::add_errand(Ref<Blob> ref, const Errand& errand, const std::vector<c
   held.outcome = eval_errand(errand.value, outcomes);
   held.ticket = errand.ticket;
   held.key = errand.key;
+  held.chore = errand.chore;
   held.what = std::move(what);
   note(held.what);
   errands_.push_back(std::move(held));
@@ -116,9 +120,9 @@ void Driver::send_errand() {
       break;
   }
   for (auto n = 1 + errand_rng_.below(3); n > 0; --n) {
-    const auto errand = new_errand();
+    const auto errand = new_errand(draw_chore());
     add_errand(submit_errand(text.empty() ? nullptr : &options, errand, refs_of(deps)), errand, deps,
-               fmt::format("errand {}{}", errand.key, text));
+               fmt::format("{} {}{}", errand.chore ? "chore" : "errand", errand.key, text));
     // errands_ may have moved what `deps` points to.
     if (!deps.empty()) return;
   }
@@ -133,13 +137,14 @@ void Driver::send_to_desk() {
       text = fmt::format(" on rank {}", options.placement.rank);
     }
     const auto key = ledger->actor_key();
-    note(fmt::format("desk {}{}", key, text));
-    desks_.push_back({open_desk(options, key), key});
+    const bool chores = draw_chore();
+    note(fmt::format("desk {}{}{}", key, chores ? " for chores" : "", text));
+    desks_.push_back({open_desk(options, key, chores), key, chores});
   }
   const auto& seat = desks_[errand_rng_.below(desks_.size())];
   for (auto n = 1 + errand_rng_.below(3); n > 0; --n) {
     const auto deps = pick_deps();
-    auto errand = new_errand();
+    auto errand = new_errand(seat.chores);
     errand.call = caller_.order(seat.key, errand.value);
     errand.ticket = errand.call.ticket;
     errand.key = errand.ticket;
@@ -149,7 +154,7 @@ void Driver::send_to_desk() {
 }
 
 void Driver::send_through_another_rank() {
-  const auto errand = new_errand();
+  const auto errand = new_errand(draw_chore());
   TaskOptions options;
   options.placement = Placement::on(static_cast<Rank>(errand_rng_.below(world_.size())), true);
   const auto what = fmt::format("errand {} owned by rank {}", errand.key, options.placement.rank);
@@ -186,14 +191,16 @@ void Driver::cancel_one() {
   const auto& held = errands_[at];
   if (held.key == 0) return;
   cancelled_.insert(held.key);
+  const bool force = held.chore && chore_rng_.chance(0.3);
+  const char* how = force ? " with force" : "";
   if (errand_rng_.chance(0.7)) {
-    note("cancel (" + held.what + ")");
-    return cancel_errand(held.ref);
+    note(fmt::format("cancel{} ({})", how, held.what));
+    return cancel_errand(held.ref, force);
   }
   TaskOptions options;
   options.placement = Placement::on(static_cast<Rank>(errand_rng_.below(world_.size())), true);
-  note(fmt::format("cancel through rank {} ({})", options.placement.rank, held.what));
-  const auto done = submit_with<&cancel_for>(options, new_order(0), held.ref);
+  note(fmt::format("cancel{} through rank {} ({})", how, options.placement.rank, held.what));
+  const auto done = submit_with<&cancel_for>(options, new_order(0), held.ref, force);
 }
 
 void Driver::end_desk() {

@@ -5,6 +5,7 @@
 
 #include "core/current.hpp"
 #include "core/foreign_task.hpp"
+#include "core/rank_core.hpp"
 #include "trireme/runtime.hpp"
 
 namespace trireme::sim {
@@ -66,17 +67,53 @@ struct ErrandBlock final : Base {
   static void invoke(Invocation* base, void* object) {
     auto* self = static_cast<ErrandBlock*>(base);
     if (self->ready()) return drop_args(self);  // cancelled while it waited
+    const bool chore = self->errand.chore;
     if (self->create) {
       auto desk = std::make_unique<std::shared_ptr<Desk>>(std::make_shared<Desk>(self->errand.key));
       ledger->built(self->errand.key);
-      self->object = {desk.release(), &close, &abort, true};
+      self->object = {desk.release(), &close, chore ? nullptr : &abort, !chore};
       return self->complete_typed();
     }
+    if (chore) return do_chore(self, object == nullptr ? nullptr : static_cast<std::shared_ptr<Desk>*>(object)->get());
     std::vector<Ref<Blob>> deps;
     for (const auto& ref : self->refs) deps.emplace_back(ref);
     std::shared_ptr<Desk> desk;
     if (object != nullptr) desk = *static_cast<std::shared_ptr<Desk>*>(object);
     clerk_here().run(CellRef::share(self), self->errand, std::move(deps), std::move(desk));
+  }
+  static void do_chore(ErrandBlock* self, const Desk* desk) {
+    const auto fail = [self](Errc code, const char* why) {
+      detail::fail_invocation(self, core::runtime_error(core::current().context(), code, why));
+    };
+    const auto& errand = self->errand;
+    const core::RunningCalls::Call running(clerk_here().chores(), errand.key);
+    if (!running.may_begin()) return fail(Errc::cancelled, "it was cancelled before it began here");
+    std::vector<Outcome> values;
+    try {
+      for (const auto& ref : self->refs) values.push_back({false, check_blob(get(Ref<Blob>(ref)))});
+    } catch (const Exception& error) {
+      return detail::fail_invocation(self, error.info());
+    }
+    if (desk != nullptr) {
+      if (errand.call.actor != desk->key) ledger->fail("a chore reached another desk");
+      ledger->called(errand.call, desk->instance);
+    } else {
+      ledger->ran(errand.ticket);
+    }
+    const auto outcome = eval_errand(errand.value, values);
+    ledger->world.at(this_rank()).host->compute(errand.time);
+    if (core::running_call() != &running) ledger->fail("a chore takes another one for itself");
+    // Some never ask.
+    if (running.asked() && errand.value % 4 != 0) return fail(Errc::cancelled, "it was interrupted");
+    if (outcome.failed) {
+      detail::ErrorInfo error;
+      error.code = Errc::task_failed;
+      error.message = std::to_string(outcome.value);
+      return detail::fail_invocation(self, std::move(error));
+    }
+    auto value = detail::encode_value<Blob>(make_blob(outcome.value));
+    drop_args(self);
+    self->complete(std::move(value));
   }
   static void close(void* data) {
     const std::unique_ptr<std::shared_ptr<Desk>> desk(static_cast<std::shared_ptr<Desk>*>(data));
@@ -123,18 +160,31 @@ std::vector<CellRef> cells_of(const std::vector<Ref<Blob>>& refs) {
   return cells;
 }
 
-/// 0 when the cell is not the result of an errand that this rank made.
-std::uint64_t key_of(const Cell* cell) {
-  if (cell->kind() != detail::CellKind::task && cell->kind() != detail::CellKind::call) return 0;
+/// Null when the cell is not the result of an errand that this rank made.
+const Errand* errand_of(const Cell* cell) {
+  if (cell->kind() != detail::CellKind::task && cell->kind() != detail::CellKind::call) return nullptr;
   const auto* function = static_cast<const Invocation*>(cell)->function;
   if (function == &task_entry)
-    return static_cast<const ErrandBlock<TaskBase>*>(static_cast<const TaskBase*>(cell))->errand.key;
+    return &static_cast<const ErrandBlock<TaskBase>*>(static_cast<const TaskBase*>(cell))->errand;
   if (function == &call_entry)
-    return static_cast<const ErrandBlock<CallBase>*>(static_cast<const CallBase*>(cell))->errand.key;
-  return 0;
+    return &static_cast<const ErrandBlock<CallBase>*>(static_cast<const CallBase*>(cell))->errand;
+  return nullptr;
 }
 
-bool cancel_here(std::uint64_t key) { return clerk_here().cancel(key); }
+/// Keys as the protocol has them: of chores, the ledger's with this bit.
+constexpr std::uint64_t kChore = std::uint64_t{1} << 63;
+
+void cancel_in(core::RankCore& core, const CellRef& result, core::CancelOptions options) {
+  if (result->ready()) return;
+  const auto* errand = errand_of(result.get());
+  if (errand == nullptr) return core.cancels().at_owner(result, options);
+  const bool force = options.force && errand->chore;
+  core.cancels().everywhere(errand->key | (errand->chore ? kChore : 0), options,
+                            [&context = core.context(), result, force](bool found) {
+                              if (!found) return core::cancel_cells(context, {result});
+                              if (force) core::cancel_cells(context, {result}, "nobody waits for its end");
+                            });
+}
 
 }  // namespace
 
@@ -244,6 +294,20 @@ bool Clerk::cancel(std::uint64_t key) {
   return true;
 }
 
+Bytes Clerk::note() const {
+  Bytes note;
+  Writer out(note);
+  out.blob(cancelled_.write());
+  out.blob(chores_.note());
+  return note;
+}
+
+void Clerk::hear(BytesView note) {
+  Reader in(note);
+  cancelled_.read(in.blob());
+  chores_.hear(in.blob());
+}
+
 void Clerk::fail_all(const Desk& desk) {
   std::vector<std::shared_ptr<Job>> lost;
   for (const auto& job : jobs_)
@@ -270,9 +334,10 @@ Ref<Blob> submit_errand(const TaskOptions* options, Errand errand, const std::ve
   return result;
 }
 
-Ref<detail::Nothing> open_desk(const ActorOptions& options, std::uint64_t key) {
+Ref<detail::Nothing> open_desk(const ActorOptions& options, std::uint64_t key, bool chores) {
   Errand errand;
   errand.key = key;
+  errand.chore = chores;
   auto* create = new ErrandBlock<CallBase>(errand, {}, &create_entry);
   create->create = true;
   return Ref<detail::Nothing>(detail::spawn_actor(create, options, "desk"));
@@ -286,19 +351,22 @@ Ref<Blob> call_desk(const Ref<detail::Nothing>& desk, Errand errand, const std::
   return result;
 }
 
-void cancel_errand(Ref<Blob> result) {
-  if (result.ready()) return;
-  const auto& context = core::current().context();
-  const auto key = key_of(result.cell().get());
-  if (key == 0) return core::cancel_at_owner<&cancel_errand>(context, result.cell());
-  core::cancel_everywhere<&cancel_here>(key, [&context, cell = result.cell()](bool found) {
-    if (!found) core::cancel_cells(context, {cell});
-  });
+void cancel_errand(const Ref<Blob>& result, bool force) { cancel_in(core::current(), result.cell(), {force, false}); }
+
+void enable_cancelling(core::RankCore& core, Clerk& clerk) {
+  core.cancels().here = [&clerk](std::uint64_t key, core::CancelOptions) {
+    return (key & kChore) != 0 ? clerk.cancel_chore(key & ~kChore) : clerk.cancel(key);
+  };
+  core.cancels().result = [&core](const CellRef& result, core::CancelOptions options) {
+    cancel_in(core, result, options);
+  };
+  core.membership().note = [&clerk] { return clerk.note(); };
+  core.on_note = [&clerk](BytesView note) { clerk.hear(note); };
 }
 
-void cancel_for(Order order, Ref<Blob> result) {
+void cancel_for(Order order, Ref<Blob> result, bool force) {
   ledger->ran(order.ticket);
-  cancel_errand(std::move(result));
+  cancel_errand(result, force);
 }
 
 Ref<Blob> errand_for(Order order, Errand errand) {

@@ -337,13 +337,13 @@ void SimHost::compute(Nanos time) {
   TRIREME_CHECK(strand != nullptr && depth_ == 0, "user code computes on a strand");
   strand->computing = true;
   // Others run meanwhile.
-  const auto holder = core::set_running_holder({});
+  const auto running = core::set_running({});
   later(network_.now() + time, [keep = strand->shared_from_this()] {
     keep->computing = false;
     keep->resume();
   });
   strand->stop();
-  core::set_running_holder(holder);
+  core::set_running(running);
 }
 
 bool SimHost::has_stack() const { return running_strand == nullptr || running_strand->stack_left() >= kStackBytes / 2; }

@@ -79,16 +79,18 @@ void set_up_errands(Scene& scene) {
     ActorOptions seat;
     seat.placement = options.placement;
     const auto key = ledger->actor_key();
-    scene.desks.push_back(open_desk(seat, key));
+    scene.desks.push_back(open_desk(seat, key, rank == 1));
     Caller caller;
     for (int i = 0; i < 2; ++i) {
       Errand errand;
+      errand.chore = rank == 1;
       errand.value = 16;
       errand.time = 20'000;
       errand.ticket = ledger->ticket(TaskOptions{}.max_retries);
       errand.key = errand.ticket;
       scene.refs.push_back(submit_errand(&options, errand, {large}));
       if (i == 1) cancel_errand(scene.refs.back());
+      if (i == 0) submit_with<&cancel_for>(on(2), new_order(0), scene.refs.back(), rank == 1);
       errand.call = caller.order(key, errand.value);
       errand.ticket = errand.call.ticket;
       errand.key = errand.ticket;

@@ -162,8 +162,7 @@ void World::make_node(Rank r, const core::World& known) {
   node->core->on_transfer = [fetcher](Rank from, BytesView message) { return fetcher->on_message(from, message); };
   node->core->on_transfer_lost = [fetcher](Rank dead) { fetcher->on_lost(dead); };
   node->clerk = std::make_unique<Clerk>(*this, r, seed_ * 37 + r);
-  node->core->membership().note = [clerk = node->clerk.get()] { return clerk->cancelled().write(); };
-  node->core->on_note = [clerk = node->clerk.get()](BytesView note) { clerk->cancelled().read(note); };
+  enable_cancelling(*node->core, *node->clerk);
   node->host->core = node->core.get();
   node->host->router = node->router.get();
   node->host->on_traffic = [this](Rank, BytesView message) {
@@ -281,6 +280,7 @@ std::string World::leaks() {
     count(core.actors().early(), "actors that are called and not created");
     count(core.names().known(), "names of actors");
     count(core.names().waiting(), "questions for names");
+    count(core.cancels().open(), "questions for cancelled calls");
     count(core.groups().groups(), "placement groups");
     count(node.store->stats().objects, "objects in the store");
     count(node.store->stats().dropped_pinned, "objects dropped, yet pinned");

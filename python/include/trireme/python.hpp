@@ -11,6 +11,7 @@
 /// and in Python, after `trireme.load_library("libfield.so")`:
 ///
 ///     trireme.get(trireme.cross_language.cpp_function("scale").remote(array, 2.0))
+#include "trireme/python/cancel.hpp"
 #include "trireme/python/export.hpp"
 #include "trireme/python/ndarray.hpp"
 #include "trireme/python/runtime.hpp"

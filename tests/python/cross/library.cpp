@@ -4,10 +4,14 @@
 #include <trireme/runtime.hpp>
 
 #include <atomic>
+#include <chrono>
 #include <complex>
 #include <cstdint>
+#include <filesystem>
+#include <fstream>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 namespace py = trireme::python;
@@ -65,6 +69,47 @@ class Counter {
 };
 std::int64_t living() { return Counter::living; }
 
+/// Makes the file.
+std::string touch(const std::string& path) {
+  const std::ofstream file(path);
+  return path;
+}
+std::string touch_after(const std::string& path, const py::Value&) { return touch(path); }
+/// Makes the file `begun`, then waits for another.
+std::string wait_for(const std::string& begun, const std::string& gate) {
+  touch(begun);
+  while (!std::filesystem::exists(gate)) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  return "value";
+}
+/// Or until somebody cancels it; then makes a file beside `begun`.
+std::string wait_asking(const std::string& begun, const std::string& gate) {
+  touch(begun);
+  try {
+    for (; !std::filesystem::exists(gate); std::this_thread::sleep_for(std::chrono::milliseconds(2)))
+      py::check_cancelled();
+  } catch (const py::Cancelled&) {
+    touch(begun + ".left");
+    throw;
+  }
+  return "value";
+}
+/// The waiting is done by a task within; this one is asked for what was asked of it.
+std::string wait_within(const std::string& begun, const std::string& gate) {
+  const auto inner = trireme::submit<&wait_for>(begun, gate);
+  (void)trireme::get(inner);
+  py::check_cancelled();
+  return "value";
+}
+void throws_cancelled() { throw py::Cancelled(); }
+
+class Desk {
+ public:
+  std::string wait_for(const std::string& begun, const std::string& gate) { return ::wait_for(begun, gate); }
+  std::string wait_asking(const std::string& begun, const std::string& gate) { return ::wait_asking(begun, gate); }
+  std::string touch(const std::string& path) { return ::touch(path); }
+  std::string touch_after(const std::string& path, const py::Value& value) { return ::touch_after(path, value); }
+};
+
 const py::Library library([] {
   py::export_function<&echo>("echo");
   py::export_function<&add>("add");
@@ -80,6 +125,17 @@ const py::Library library([] {
   py::export_function<&fail>("fail");
   py::export_function<&rank>("rank");
   py::export_function<&living>("living");
+  py::export_function<&touch>("touch");
+  py::export_function<&touch_after>("touch_after");
+  py::export_function<&wait_for>("wait_for");
+  py::export_function<&wait_asking>("wait_asking");
+  py::export_function<&wait_within>("wait_within");
+  py::export_function<&throws_cancelled>("throws_cancelled");
+  py::export_actor<Desk>("Desk")
+      .method<&Desk::wait_for>("wait_for")
+      .method<&Desk::wait_asking>("wait_asking")
+      .method<&Desk::touch>("touch")
+      .method<&Desk::touch_after>("touch_after");
   py::export_actor<Counter>("Counter")
       .init<std::int64_t>()
       .method<&Counter::add>("add")
