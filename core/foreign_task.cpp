@@ -11,18 +11,6 @@ namespace trireme::core {
 
 namespace {
 
-struct Finisher final : detail::Waiter {
-  CellRef invocation;
-  bool split = false;
-  std::function<void(Outcome)> done;
-
-  static void on_end(detail::Waiter* waiter) {
-    std::unique_ptr<Finisher> self(static_cast<Finisher*>(waiter));
-    auto* call = static_cast<detail::Invocation*>(self->invocation.get());
-    self->done(outcome_of(call, self->split));
-  }
-};
-
 detail::Value wire_form(Cell* cell) {
   if (cell->form() == detail::CellForm::typed) return cell->ops()->encode(cell);
   return cell->value();
@@ -49,30 +37,6 @@ Outcome outcome_of(detail::Invocation* invocation, bool split) {
   return outcome;
 }
 
-void run_invocation(detail::Invocation* invocation, void* object, bool split, std::uint16_t returns,
-                    std::function<void(Outcome)> done) {
-  if (split) {
-    detail::attach_elements(invocation);
-    if (invocation->extra->elements.size() != returns) {
-      Outcome outcome;
-      outcome.error = std::make_unique<detail::ErrorInfo>();
-      outcome.error->code = Errc::type_mismatch;
-      outcome.error->message = fmt::format("{} returns {} values here, {} were asked for: the ranks run different code",
-                                           invocation->function->name, invocation->extra->elements.size(), returns);
-      return done(std::move(outcome));
-    }
-  }
-  invocation->invocation->invoke(invocation, object);
-  if (invocation->ready()) return done(outcome_of(invocation, split));
-  auto finisher = std::make_unique<Finisher>();
-  finisher->invocation = CellRef::share(invocation);
-  finisher->split = split;
-  finisher->done = std::move(done);
-  finisher->fire = &Finisher::on_end;
-  auto* raw = finisher.release();
-  if (!invocation->add_waiter(raw)) Finisher::on_end(raw);
-}
-
 namespace {
 
 thread_local Running running;
@@ -95,38 +59,71 @@ LentCpu::~LentCpu() {
   running = waits_;
 }
 
-ForeignTask::ForeignTask(Tasks& tasks, TaskSpec task, scheduler::HolderId holder, bool may_leave)
-    : Work(&ForeignTask::action, may_leave), spec(std::move(task)), tasks_(tasks), holder_(holder) {}
+ForeignTask::ForeignTask(Tasks& tasks, TaskSpec&& task, scheduler::HolderId holder, bool may_leave)
+    : Work(&ForeignTask::action, may_leave), spec(std::move(task)), tasks_(tasks), holder_(holder) {
+  detail::Waiter::fire = [](detail::Waiter* waiter) { static_cast<ForeignTask*>(waiter)->ended(); };
+  scheduler::Command::run = [](scheduler::Command* command) { static_cast<ForeignTask*>(command)->hand_over(); };
+}
 
 void ForeignTask::action(scheduler::Work* work, Do what) {
   TRIREME_CHECK(what == Do::run, "a foreign task was claimed by somebody who does not know it");
-  std::unique_ptr<ForeignTask> self(static_cast<ForeignTask*>(work));
-  self->run();
+  static_cast<ForeignTask*>(work)->begin();
 }
 
-void ForeignTask::run() {
-  auto& tasks = tasks_;
-  auto finish = [&tasks, id = spec.id, attempt = spec.attempt, holder = holder_](Outcome outcome) {
-    auto shared = std::make_shared<Outcome>(std::move(outcome));
-    post(*tasks.context_.host, [&tasks, id, attempt, holder, shared] {
-      if (holder != 0) tasks.release_holder(holder);
-      --tasks.foreign_;
-      tasks.finish(id, attempt, std::move(*shared));
-    });
-  };
-  Outcome failed;
-  auto* invocation = decode_call(tasks.context_, spec.id.owner, spec.function, spec.args, failed.error);
-  if (invocation == nullptr) return finish(std::move(failed));
-  // Born with two references, ours and the queue's: both are given up here, a coroutine keeps its own.
-  const auto keep = CellRef::adopt(invocation);
+void ForeignTask::begin() {
+  auto* invocation = decode_call(tasks_.context_, spec.id.owner, spec.function, spec.args, outcome_.error);
+  if (invocation == nullptr) return post();
+  // Born with two references, ours and the queue's: the latter is given up here.
+  invocation_ = CellRef::adopt(invocation);
   invocation->release();
-  if (holder_ == 0) return run_invocation(invocation, nullptr, spec.split, spec.returns, std::move(finish));
-  running.holder = {&tasks, holder_};
-  run_invocation(invocation, nullptr, spec.split, spec.returns, std::move(finish));
+  // It holds what it needs of them, and lets go of that as it goes on.
+  spec.args = {};
+  if (spec.split && !attach_elements()) return post();
+  if (holder_ == 0) {
+    invocation->invocation->invoke(invocation, nullptr);
+    return when_ended();
+  }
+  running.holder = {&tasks_, holder_};
+  invocation->invocation->invoke(invocation, nullptr);
   running.holder = {};
   // A coroutine that waits needs no CPU, and takes none for its short steps.
   if (!invocation->ready() && !invocation->invocation->elsewhere)
-    post(*tasks.context_.host, [&tasks, holder = holder_] { tasks.lend_cpu(holder); });
+    core::post(*tasks_.context_.host, [tasks = &tasks_, holder = holder_] { tasks->lend_cpu(holder); });
+  when_ended();
+}
+
+bool ForeignTask::attach_elements() {
+  auto* invocation = this->invocation();
+  detail::attach_elements(invocation);
+  if (invocation->extra->elements.size() == spec.returns) return true;
+  outcome_.error = std::make_unique<detail::ErrorInfo>();
+  outcome_.error->code = Errc::type_mismatch;
+  outcome_.error->message = fmt::format("{} returns {} values here, {} were asked for: the ranks run different code",
+                                        invocation->function->name, invocation->extra->elements.size(), spec.returns);
+  return false;
+}
+
+/// Now, or when the coroutine or the worker process comes to its end.
+void ForeignTask::when_ended() {
+  // From the waiter on this object may be gone.
+  if (invocation_->ready() || !invocation_->add_waiter(this)) ended();
+}
+
+void ForeignTask::ended() {
+  outcome_ = outcome_of(invocation(), spec.split);
+  post();
+}
+
+void ForeignTask::post() {
+  invocation_ = {};
+  tasks_.context_.host->post(this);
+}
+
+void ForeignTask::hand_over() {
+  const std::unique_ptr<ForeignTask> self(this);
+  if (holder_ != 0) tasks_.release_holder(holder_);
+  --tasks_.foreign_;
+  tasks_.finish(spec.id, spec.attempt, std::move(outcome_));
 }
 
 }  // namespace trireme::core

@@ -5,11 +5,6 @@
 
 namespace trireme::core {
 
-/// Runs a decoded invocation to its end (coroutines end later) and hands its outcome over in wire form.
-///
-/// Lifetime: deletes itself after `done` ran. `done` runs on the thread that finished the invocation.
-void run_invocation(detail::Invocation* invocation, void* object, bool split, std::uint16_t returns,
-                    std::function<void(Outcome)> done);
 /// Outcome of a finished invocation; encodes, and copies large values into the arena.
 Outcome outcome_of(detail::Invocation* invocation, bool split);
 
@@ -45,19 +40,29 @@ class LentCpu {
 };
 
 /// A task of another rank (or one of ours that came back) in this rank's queues, still encoded: it is decoded by the
-/// thread that runs it, and goes on as it is when it is stolen again.
-class ForeignTask final : public scheduler::Work {
+/// thread that runs it, and goes on as it is when it is stolen again. It waits for the end of what it runs, then for
+/// the token, and hands the outcome over: one object from arrival to answer.
+///
+/// Lifetime: deletes itself once the outcome is handed over; whoever takes it out of a queue unrun deletes it.
+class ForeignTask final : public scheduler::Work, private detail::Waiter, private scheduler::Command {
  public:
-  ForeignTask(Tasks& tasks, TaskSpec spec, scheduler::HolderId holder, bool exportable);
+  ForeignTask(Tasks& tasks, TaskSpec&& spec, scheduler::HolderId holder, bool exportable);
   TaskSpec spec;
-  /// Keeps reference arguments in place while the task runs.
-  std::vector<detail::Value> pins;
   static void action(scheduler::Work* work, Do what);
 
  private:
-  void run();
+  detail::Invocation* invocation() const { return static_cast<detail::Invocation*>(invocation_.get()); }
+  void begin();
+  bool attach_elements();
+  void when_ended();
+  void ended();
+  void post();
+  void hand_over();
+
   Tasks& tasks_;
-  scheduler::HolderId holder_;
+  const scheduler::HolderId holder_;
+  CellRef invocation_;
+  Outcome outcome_;
 };
 
 }  // namespace trireme::core

@@ -302,7 +302,7 @@ void Tasks::on_task(Rank from, Reader& in) {
   accept(std::move(spec), from);
 }
 
-void Tasks::accept(TaskSpec spec, Rank from) {
+void Tasks::accept(TaskSpec&& spec, Rank from) {
   ++foreign_;
   if (!spec.placed) return run_foreign(std::move(spec), 0);
   bool bounce = false;
@@ -355,22 +355,29 @@ void Tasks::on_bounced(Rank from, Reader& in) {
   place_pending(id.index);
 }
 
-void Tasks::run_foreign(TaskSpec spec, scheduler::HolderId holder) {
-  std::vector<CellRef> deps(spec.args.refs.begin(), spec.args.refs.begin() + spec.deps);
-  auto shared = std::make_shared<TaskSpec>(std::move(spec));
-  when_local(context_, refs_, deps, [this, shared, holder](const detail::ErrorInfo* error) {
-    if (error != nullptr) {
-      if (holder != 0) release_holder(holder);
-      --foreign_;
-      Outcome outcome;
-      outcome.error = std::make_unique<detail::ErrorInfo>(*error);
-      return finish(shared->id, shared->attempt, std::move(outcome));
-    }
-    // Tasks that hold resources of this rank stay here.
-    auto* work = new ForeignTask(*this, std::move(*shared), holder, holder == 0);
-    context_.host->push(work);
-    if (on_work) on_work();
+void Tasks::run_foreign(TaskSpec&& spec, scheduler::HolderId holder) {
+  const auto& refs = spec.args.refs;
+  const auto deps = std::span(refs).first(spec.deps);
+  const bool all_here = std::all_of(deps.begin(), deps.end(), [](const CellRef& dep) {
+    return dep->ready() && dep->form() != detail::CellForm::error;
   });
+  if (all_here) return queue_foreign(std::move(spec), holder);
+  std::vector<CellRef> wait(deps.begin(), deps.end());
+  auto shared = std::make_shared<TaskSpec>(std::move(spec));
+  when_local(context_, refs_, std::move(wait), [this, shared, holder](const detail::ErrorInfo* error) {
+    if (error == nullptr) return queue_foreign(std::move(*shared), holder);
+    if (holder != 0) release_holder(holder);
+    --foreign_;
+    Outcome outcome;
+    outcome.error = std::make_unique<detail::ErrorInfo>(*error);
+    finish(shared->id, shared->attempt, std::move(outcome));
+  });
+}
+
+void Tasks::queue_foreign(TaskSpec&& spec, scheduler::HolderId holder) {
+  // Tasks that hold resources of this rank stay here.
+  context_.host->push(new ForeignTask(*this, std::move(spec), holder, holder == 0));
+  if (on_work) on_work();
 }
 
 std::uint32_t Tasks::give(Rank thief, std::uint32_t count) {
@@ -472,8 +479,8 @@ void Tasks::refresh_view() { cluster->update(context_.self, pool->version(), poo
 
 void Tasks::complete(Pending& found, Outcome outcome) {
   // Out of the table first: completing runs waiters, which may submit.
-  Pending pending = std::move(found);
-  pending_.erase(pending.spec.id.index);
+  const auto node = pending_.extract(found.spec.id.index);
+  const auto& pending = node.mapped();
   if (pending.spec.placed && pending.spec.bundle < 0 && pending.where != context_.self && pending.where != kNoRank)
     cluster->give_back(pending.where, pending.spec.demand.resources);
   if (!outcome.error && outcome.values.size() != pending.results.size()) {
@@ -519,8 +526,8 @@ void Tasks::on_done(Rank from, Reader& in) {
     return;
   }
   if (failed == 1) return complete(at->second, std::move(outcome));
-  Pending pending = std::move(at->second);
-  pending_.erase(at);
+  const auto node = pending_.extract(at);
+  const auto& pending = node.mapped();
   for (std::size_t i = 0; i < values.size(); ++i) {
     auto& incoming = values[i];
     if (incoming.location && pending.results[i]->ready()) {

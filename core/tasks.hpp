@@ -122,8 +122,9 @@ class Tasks {
   void send_task(const TaskSpec& spec, Rank to);
   void place_pending(std::uint64_t index);
   void place_in_group(std::uint64_t index);
-  void accept(TaskSpec spec, Rank from);
-  void run_foreign(TaskSpec spec, scheduler::HolderId holder);
+  void accept(TaskSpec&& spec, Rank from);
+  void run_foreign(TaskSpec&& spec, scheduler::HolderId holder);
+  void queue_foreign(TaskSpec&& spec, scheduler::HolderId holder);
   void send_outcome(Rank to, ObjectId id, std::uint32_t attempt, Outcome outcome);
   void complete(Pending& pending, Outcome outcome);
   /// Nobody waits for a result that `holder` keeps.

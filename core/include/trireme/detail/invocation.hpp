@@ -263,6 +263,8 @@ class InvocationBlock final : public Base, public CachedBlock {
   static Value encode_args(const Invocation* base) {
     const auto* self = static_cast<const InvocationBlock*>(base);
     Value out;
+    out.refs.reserve(deps(base, nullptr));
+    out.bytes.reserve((std::size_t{0} + ... + (1 + sizeof(Args))));
     std::apply([&](const Args&... each) { (collect_dep(each, out.refs), ...); }, *self->args_);
     Encoder encoder(out.bytes, out.refs);
     std::size_t dep = 0;
