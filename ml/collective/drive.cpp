@@ -32,6 +32,26 @@ void pause() {
 #endif
 }
 
+/// Rounds without news, as long as spinning may go on. A pause takes 15 to 70 ns, by the processor, and a look at UCX half
+/// a microsecond: so it is time that counts.
+class Quiet {
+ public:
+  explicit Quiet(Nanos spin) : spin_(spin) {}
+  bool goes_on() {
+    if (spin_ == 0) return false;
+    if (++rounds_ % kRoundsPerLook != 0) return true;
+    const Nanos now = SystemClock::read();
+    if (until_ == 0) until_ = now + spin_;
+    return now < until_;
+  }
+
+ private:
+  static constexpr unsigned kRoundsPerLook = 32;
+  Nanos spin_;
+  unsigned rounds_ = 0;
+  Nanos until_ = 0;
+};
+
 std::string_view name_of(Kind kind) {
   constexpr std::string_view kNames[] = {"all_reduce", "reduce",  "broadcast", "all_gather", "reduce_scatter",
                                          "all_to_all", "barrier", "send",      "recv"};
@@ -52,19 +72,21 @@ unsigned divisor(const Operation& operation, std::uint32_t size) { return operat
 
 /// Advances everything until `reached`. The caller is the driver.
 void Engine::drive(Condition reached) {
-  int quiet = 0;
+  Quiet quiet(spin_);
+  int yields = 0;
   while (!reached()) {
     if (step()) {
-      quiet = 0;
-    } else if (quiet < spins_) {
-      ++quiet;
+      quiet = Quiet(spin_);
+      yields = 0;
+    } else if (quiet.goes_on()) {
       pause();
-    } else if (spins_ == 0 && quiet < kYields) {
-      ++quiet;
+    } else if (spin_ == 0 && yields < kYields) {
+      ++yields;
       ::sched_yield();
     } else {
       sleep(reached);
-      quiet = 0;
+      quiet = Quiet(spin_);
+      yields = 0;
     }
   }
 }
@@ -160,7 +182,7 @@ bool Engine::run_directly(const Operation& operation) {
   bool there = fabric_.arrived();
   for (int look = 0; !there && look < kLooks; ++look) there = fabric_.arrived();
   fabric_.announce();
-  for (int spin = 0; !there && spin < spins_; ++spin) {
+  for (Quiet quiet(spin_); !there && quiet.goes_on();) {
     pause();
     there = fabric_.arrived();
   }

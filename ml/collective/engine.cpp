@@ -12,7 +12,7 @@ namespace trireme::ml::detail {
 namespace {
 
 constexpr Nanos kLeaveGrace = 2 * kSecond;
-constexpr int kSpins = 10'000;  // a quarter of a millisecond without news
+constexpr Nanos kSpin = 250 * kMicrosecond;
 
 bool is_message(Kind kind) { return kind == Kind::send || kind == Kind::recv; }
 
@@ -49,7 +49,7 @@ std::shared_ptr<Engine> Engine::create(std::uint32_t rank, std::uint32_t size, c
     };
     fabric.net->on_broken = [self](Breakage breakage) { self->fabric_.segment->raise(breakage); };
   }
-  engine->spins_ = fabric.locals <= fabric.cores ? kSpins : 0;
+  engine->spin_ = fabric.locals <= fabric.cores ? kSpin : 0;
   for (const std::uint32_t member : fabric.nodes[fabric.node]) {
     if (member == rank || fabric.places[member].pid == fabric.places[rank].pid) continue;
     if (auto watched = watch_process(fabric.places[member].pid, engine, member); !watched.ok())

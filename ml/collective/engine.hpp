@@ -87,7 +87,7 @@ class Engine final : public DeathListener, public std::enable_shared_from_this<E
 
   const CommunicatorOptions options_;
   Fabric fabric_;
-  int spins_ = 0;  ///< rounds without news before the driver sleeps; 0 when members outnumber the cores
+  Nanos spin_ = 0;  ///< without news, before the driver sleeps; 0 when members outnumber the cores
 
   std::atomic<bool> driving_{false};
   std::atomic<std::uint32_t> waiters_{0};  ///< threads that want to drive, or see their operation done
