@@ -281,7 +281,8 @@ void Actors::place(ActorCell* cell, detail::CallBase* construct, const ActorOpti
     return;
   }
   auto& entry = refs_.export_cell(cell);
-  const auto args = construct->invocation->encode_args(construct);
+  std::uint32_t by_reference = 0;
+  const auto args = construct->invocation->encode_args(construct, by_reference);
   auto out = context_.begin(MessageType::actor_create);
   out.id(entry.id);
   out.put(construct->function->id);
@@ -289,9 +290,9 @@ void Actors::place(ActorCell* cell, detail::CallBase* construct, const ActorOpti
   out.put(static_cast<std::uint8_t>(holds));
   out.put(bundle);
   demand.encode(out);
-  out.varint(deps.size());
+  out.varint(by_reference);
   out.blob(args.view());
-  refs_.write(out, args.refs, rank, deps.size());
+  refs_.write(out, args.refs, rank, by_reference);
   context_.send(rank);
   construct->complete(host_value(rank));
   construct->release();
@@ -350,16 +351,16 @@ void Actors::call(ActorCell* actor, detail::CallBase* call, std::span<const Cell
   }
   actor->posted.fetch_add(1, std::memory_order_acq_rel);
   detail::Value args;
+  auto by_reference = static_cast<std::uint32_t>(deps.size());
   if (actor->local.load(std::memory_order_acquire) == nullptr)
-    args = call->invocation->encode_args(call);
+    args = call->invocation->encode_args(call, by_reference);
   else
     args.refs.assign(deps.begin(), deps.end());
-  post(*context_.host,
-       [this, actor = CellRef::share(actor), call, args = std::move(args), count = deps.size()]() mutable {
-         auto* cell = static_cast<ActorCell*>(actor.get());
-         route(cell, call, std::move(args), static_cast<std::uint32_t>(count));
-         cell->posted.fetch_sub(1, std::memory_order_acq_rel);
-       });
+  post(*context_.host, [this, actor = CellRef::share(actor), call, args = std::move(args), by_reference]() mutable {
+    auto* cell = static_cast<ActorCell*>(actor.get());
+    route(cell, call, std::move(args), by_reference);
+    cell->posted.fetch_sub(1, std::memory_order_acq_rel);
+  });
 }
 
 void Actors::route(ActorCell* actor, detail::CallBase* call, detail::Value args, std::uint32_t deps) {
@@ -402,7 +403,7 @@ void Actors::send_or_deliver(ActorCell* actor, LocalActor* local, detail::CallBa
         runtime_error(context_, Errc::actor_died, fmt::format("rank {}, which hosted the actor, died", host)));
   }
   // Made while the actor was thought to be local: encode now.
-  if (args.bytes.empty()) args = call->invocation->encode_args(call);
+  if (args.bytes.empty()) args = call->invocation->encode_args(call, deps);
   const auto index = tasks_.expect_call(call, CellRef::share(actor), host);
   auto out = context_.begin(MessageType::actor_call);
   out.id(entry.id);

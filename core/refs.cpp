@@ -4,12 +4,11 @@
 
 #include <algorithm>
 
+#include "trireme/detail/invocation.hpp"
+
 namespace trireme::core {
 
 namespace {
-
-/// A larger value is asked for: it goes once to a rank, however many tasks there want it.
-constexpr std::size_t kValueInPlaceMax = 512;
 
 enum class ValueKind : std::uint8_t { bytes = 0, located = 1, error = 2 };
 
@@ -117,7 +116,7 @@ const Value* Refs::small_value(Cell* cell, Value& room) {
     }
   }
   if (value == nullptr) return nullptr;
-  if (value->lazy == Value::Lazy::no && !value->buffer && value->bytes.size() <= kValueInPlaceMax) return value;
+  if (value->lazy == Value::Lazy::no && !value->buffer && value->bytes.size() <= detail::kValueInPlaceMax) return value;
   // Kept for whoever asks for it.
   if (value == &room) export_cell(cell).encoded = std::make_unique<Value>(std::move(room));
   return nullptr;

@@ -225,8 +225,7 @@ TaskSpec Tasks::spec_of(detail::TaskBase* task) {
   spec.returns = spec.split ? static_cast<std::uint16_t>(task->extra->elements.size()) : 1;
   spec.id = refs_.new_id(spec.returns);
   spec.function = task->function->id;
-  spec.args = task->invocation->encode_args(task);
-  spec.deps = static_cast<std::uint32_t>(task->invocation->deps(task, nullptr));
+  spec.args = task->invocation->encode_args(task, spec.deps);
   return spec;
 }
 

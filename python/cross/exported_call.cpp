@@ -47,8 +47,9 @@ struct ExportedBlock final : Base, ExportedCall, CachedBlock {
     if (in.left() != 0) throw td::DecodeError{};
     return new ExportedBlock(std::move(call));
   }
-  static td::Value encode_args(const td::Invocation* base) {
+  static td::Value encode_args(const td::Invocation* base, std::uint32_t& deps) {
     const auto* self = static_cast<const ExportedBlock*>(base);
+    deps = static_cast<std::uint32_t>(self->deps.size());
     td::Value value;
     value.refs = self->deps;
     td::Encoder out(value.bytes, value.refs);

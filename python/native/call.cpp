@@ -51,8 +51,9 @@ struct Block final : Base, CallBody, CreatedBy<Base>, CachedBlock {
     if (!in.done() || text.deps > args.refs.size()) throw detail::DecodeError{};
     return new Block(std::move(text), args.refs);
   }
-  static Value encode_args(const Invocation* base) {
+  static Value encode_args(const Invocation* base, std::uint32_t& deps) {
     const auto* self = static_cast<const Block*>(base);
+    deps = self->text.deps;
     Value value;
     Writer out(value.bytes);
     self->text.encode(out);

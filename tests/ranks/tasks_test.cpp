@@ -115,6 +115,9 @@ TEST_CASE("a small value that is there goes with the task or call: nobody asks f
     auto adder = trireme::spawn_with<Adder>(actor_on(rank));
     CHECK(trireme::get(adder.call<&Adder::add>(small)) == 5);
     CHECK_FALSE(small.cell()->exported());
+    const auto several = trireme::put(make(100, 2));
+    CHECK(trireme::get(trireme::submit_with<&size_of>(on(rank), several)) == 100);
+    CHECK_FALSE(several.cell()->exported());
     // Those inside of it are known as before.
     CHECK(trireme::get(trireme::submit_with<&sum_of>(on(rank), trireme::put(std::vector{small, made}))) == 11);
     CHECK(small.cell()->exported() == (rank != trireme::this_rank()));

@@ -40,8 +40,9 @@ struct ErrandBlock final : Base {
     std::memcpy(&errand, args.view().data(), sizeof errand);
     return new ErrandBlock(errand, args.refs, &entry());
   }
-  static detail::Value encode_args(const Invocation* base) {
+  static detail::Value encode_args(const Invocation* base, std::uint32_t& deps) {
     const auto* self = static_cast<const ErrandBlock*>(base);
+    deps = static_cast<std::uint32_t>(self->refs.size());
     detail::Value value;
     value.bytes.resize(sizeof self->errand);
     std::memcpy(value.bytes.data(), &self->errand, sizeof self->errand);

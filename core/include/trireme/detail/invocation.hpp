@@ -18,8 +18,10 @@ struct TaskBase;
 
 /// What a concrete invocation knows of its function and arguments.
 struct InvocationOps {
-  void (*invoke)(Invocation*, void* object);           ///< runs user code, completes the cell; never throws
-  Value (*encode_args)(const Invocation*);             ///< reference arguments come first in Value::refs
+  void (*invoke)(Invocation*, void* object);  ///< runs user code, completes the cell; never throws
+  /// The arguments in wire form. `deps` becomes the number of reference arguments, which come first in Value::refs:
+  /// less than deps() says, when small values that are here went in place of theirs.
+  Value (*encode_args)(const Invocation*, std::uint32_t& deps);
   std::size_t (*deps)(const Invocation*, Cell** out);  ///< reference arguments; `out` may be null
   /// One typed cell per element of a tuple result; empty for other results.
   std::vector<CellRef> (*make_elements)(const Invocation*);
@@ -128,29 +130,53 @@ class ArgAccess {
   std::optional<Resolved<D>> resolved_;
 };
 
-template <class A>
-void encode_arg(Encoder& out, const A& arg, std::size_t&) {
-  out.out.push_back(std::byte{0});
-  Codec<A>::encode(out, arg);
-}
-inline void encode_arg(Encoder& out, const CellRef&, std::size_t& dep) {
-  out.out.push_back(std::byte{1});
-  out.varint(dep++);
-}
-template <class D>
-void encode_arg(Encoder& out, const Slot<D>& slot, std::size_t& dep) {
-  if (const auto* value = std::get_if<D>(&slot))
-    encode_arg(out, *value, dep);
+/// The reference that a parameter of type D got; nullptr: it got a value.
+template <class D, class A>
+const CellRef* dep_in(const A& arg) {
+  if constexpr (std::is_same_v<A, CellRef>)
+    return &arg;
+  else if constexpr (std::is_same_v<A, Slot<D>>)
+    return std::get_if<CellRef>(&arg);
   else
-    encode_arg(out, std::get<CellRef>(slot), dep);
+    return nullptr;
 }
 
-template <class A>
-void collect_dep(const A&, std::vector<CellRef>&) {}
-inline void collect_dep(const CellRef& dep, std::vector<CellRef>& out) { out.push_back(dep); }
+/// Larger values are asked for: they go once to a rank, however many tasks there want them.
+inline constexpr std::size_t kValueInPlaceMax = 512;
+
+/// May the value go in place of the reference? What the type does not tell, Refs::write() finds out.
 template <class D>
-void collect_dep(const Slot<D>& slot, std::vector<CellRef>& out) {
-  if (const auto* dep = std::get_if<CellRef>(&slot)) out.push_back(*dep);
+bool goes_in_place(const Cell* cell) {
+  if constexpr (is_plain_v<D> && sizeof(D) <= kValueInPlaceMax) {
+    if (!cell->ready()) return false;
+    if (cell->form() == CellForm::typed) return true;
+    return cell->form() == CellForm::encoded && cell->value().bytes.size() == sizeof(D);
+  } else {
+    return false;
+  }
+}
+
+template <class D, class A>
+void encode_arg(Encoder& out, const A& arg, std::uint32_t* dep) {
+  const auto* ref = dep_in<D>(arg);
+  if (dep != nullptr) {
+    out.out.push_back(std::byte{1});
+    out.varint((*dep)++);
+    return;
+  }
+  out.out.push_back(std::byte{0});
+  if constexpr (std::is_same_v<A, Slot<D>>) {
+    if (ref == nullptr) return Codec<D>::encode(out, std::get<D>(arg));
+  } else if constexpr (!std::is_same_v<A, CellRef>) {
+    return Codec<D>::encode(out, arg);
+  }
+  if constexpr (is_plain_v<D>) {
+    const Cell* cell = ref->get();
+    if (cell->form() == CellForm::typed)
+      Codec<D>::encode(out, *static_cast<const D*>(cell->typed()));
+    else
+      out.raw(cell->value().bytes.data(), sizeof(D));
+  }
 }
 
 template <class A>
@@ -260,16 +286,31 @@ class InvocationBlock final : public Base, public CachedBlock {
     (static_cast<TypedCell<std::tuple_element_t<I, T>>*>(this->extra->elements[I].get())->set(std::get<I>(value)), ...);
   }
 
-  static Value encode_args(const Invocation* base) {
+  static Value encode_args(const Invocation* base, std::uint32_t& deps) {
     const auto* self = static_cast<const InvocationBlock*>(base);
+    return self->encode_each(deps, std::make_index_sequence<sizeof...(Args)>{});
+  }
+  template <std::size_t... I>
+  Value encode_each(std::uint32_t& deps, std::index_sequence<I...>) const {
     Value out;
-    out.refs.reserve(deps(base, nullptr));
     out.bytes.reserve((std::size_t{0} + ... + (1 + sizeof(Args))));
-    std::apply([&](const Args&... each) { (collect_dep(each, out.refs), ...); }, *self->args_);
+    // Decided once: a value may come at any time.
+    [[maybe_unused]] const bool by_reference[] = {
+        keep_ref<std::remove_cvref_t<std::tuple_element_t<I, Params>>>(std::get<I>(*args_), out.refs)..., false};
+    deps = static_cast<std::uint32_t>(out.refs.size());
     Encoder encoder(out.bytes, out.refs);
-    std::size_t dep = 0;
-    std::apply([&](const Args&... each) { (encode_arg(encoder, each, dep), ...); }, *self->args_);
+    [[maybe_unused]] std::uint32_t dep = 0;
+    (encode_arg<std::remove_cvref_t<std::tuple_element_t<I, Params>>>(encoder, std::get<I>(*args_),
+                                                                      by_reference[I] ? &dep : nullptr),
+     ...);
     return out;
+  }
+  template <class D, class A>
+  static bool keep_ref(const A& arg, std::vector<CellRef>& refs) {
+    const auto* ref = dep_in<D>(arg);
+    if (ref == nullptr || goes_in_place<D>(ref->get())) return false;
+    refs.push_back(*ref);
+    return true;
   }
   static std::size_t deps(const Invocation* base, Cell** out) {
     const auto* self = static_cast<const InvocationBlock*>(base);
