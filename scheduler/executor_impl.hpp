@@ -105,6 +105,7 @@ struct alignas(64) Worker {
   std::uint32_t works_left = 1;
   std::uint32_t works_asked = 1;
   Nanos poll_pause = kMicrosecond;
+  Nanos poll_cost = 0;  // of the last look that found nothing
   Nanos last_look = 0;
   Nanos last_poll = 0;
   // Written by this thread, read by stats().
