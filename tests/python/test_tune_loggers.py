@@ -3,6 +3,7 @@
 # ctest: one rank
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -15,8 +16,10 @@ import shutil
 import subprocess
 import sys
 import termios
+import threading
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import pytest
@@ -236,14 +239,34 @@ def test_reporter_prints_plain_into_a_file(tmp_path: Path) -> None:
     assert last[7] == "... 1 more"
 
 
-def test_reporter_redraws_in_place_on_a_terminal(tmp_path: Path) -> None:
+@contextlib.contextmanager
+def on_terminal(width: int) -> Iterator[tuple[TextIO, bytearray]]:
+    """A terminal so wide, and what was written to it, all of it once it is closed."""
     ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (40, 100))
-    with open(theirs, "w") as terminal, open(ours, "rb", buffering=0) as screen:
+    termios.tcsetwinsize(theirs, (40, width))
+    seen = bytearray()
+
+    def drain() -> None:
+        with contextlib.suppress(OSError):  # EIO: the terminal is closed
+            while piece := os.read(ours, 65536):
+                seen.extend(piece)
+
+    reader = threading.Thread(target=drain)
+    reader.start()
+    try:
+        with open(theirs, "w") as terminal:
+            yield terminal, seen
+    finally:
+        reader.join()
+        os.close(ours)
+
+
+def test_reporter_redraws_in_place_on_a_terminal(tmp_path: Path) -> None:
+    with on_terminal(100) as (terminal, seen):
         reporter = CLIReporter(file=terminal, max_report_frequency=0)
         reporter.setup(title="mine")
         search(tmp_path / "s", {"slope": 1.0, "steps": 2}, reporter=reporter)
-        text = screen.read(100000).decode()
+    text = seen.decode()
     first = text.index("== mine")
     shown = text[first : text.index("== mine", first + 1)].count("\r\n")
     assert f"\x1b[{shown}F\x1b[J== mine" in text
@@ -258,13 +281,11 @@ def test_what_workers_print_comes_above_the_table(tmp_path: Path) -> None:
                 terminal.write("(worker) here\n")
                 terminal.flush()
 
-    ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (40, 100))
-    with open(theirs, "w") as terminal, open(ours, "rb", buffering=0) as screen:
+    with on_terminal(100) as (terminal, written):
         reporter = CLIReporter(file=terminal, max_report_frequency=1000)
         reporter.setup(title="mine")
         search(tmp_path / "s", {"slope": 1.0, "steps": 2}, reporter=reporter, callbacks=[Says()])
-        seen = play(screen.read(100000).decode())
+    seen = play(written.decode())
     assert seen.count("(worker) here") == 2
     tables = [at for at, line in enumerate(seen) if line.startswith("== mine")]
     assert len(tables) == 1 and tables[0] > 1  # one table, beneath what was printed
@@ -304,14 +325,11 @@ def test_headings_are_as_short_as_they_can_be() -> None:
 
 def drawn(tmp_path: Path, width: int) -> list[str]:
     """The last table on a terminal so wide, as it stands there."""
-    ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (40, width))
-    with open(theirs, "w") as terminal, open(ours, "rb", buffering=0) as screen:
+    with on_terminal(width) as (terminal, seen):
         reporter = CLIReporter(file=terminal, max_report_frequency=1000, print_intermediate_tables=False)
         reporter.setup(title="mine", metric="score", mode="max")
         search(tmp_path / str(width), {"slope": 1.0, "steps": 2}, reporter=reporter)
-        text = screen.read(100000).decode()
-    lines = play(text)
+    lines = play(seen.decode())
     assert all(len(line) < width for line in lines)
     return lines
 
@@ -336,11 +354,9 @@ def test_the_width_is_that_of_where_mpirun_writes(onto: str) -> None:
         out = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=60, check=True).stdout
         assert out.split() in (["True", "None"], ["False", "None"])
         return
-    ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (40, 173))
-    with open(theirs, "w") as terminal, open(ours, "rb", buffering=0) as screen:
+    with on_terminal(173) as (terminal, seen):
         subprocess.run(command, stdout=terminal, timeout=60, check=True)
-        assert screen.read(1000).decode().split() in (["True", "173"], ["False", "None"])
+    assert seen.decode().split() in (["True", "173"], ["False", "None"])
 
 
 def test_own_reporter_is_asked(tmp_path: Path) -> None:
