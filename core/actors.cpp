@@ -5,9 +5,7 @@
 #include <cstring>
 #include <utility>
 
-#include "base/log.hpp"
-#include "core/decode_call.hpp"
-#include "core/foreign_task.hpp"
+#include "core/foreign_call.hpp"
 #include "trireme/task.hpp"
 
 namespace trireme::detail {
@@ -22,108 +20,27 @@ void ActorCell::destroy(Cell* cell) noexcept {
   delete self;
 }
 
+Value ActorCell::hosted_by(Rank rank) {
+  Value value;
+  value.bytes.resize(sizeof rank);
+  std::memcpy(value.bytes.data(), &rank, sizeof rank);
+  return value;
+}
+
+Rank ActorCell::host() const {
+  Rank rank = kNoRank;
+  const auto view = value().view();
+  if (view.size() == sizeof rank) std::memcpy(&rank, view.data(), sizeof rank);
+  return rank;
+}
+
 const CellOps ActorCell::kOps{destroy, typed, encode};
 
 }  // namespace trireme::detail
 
 namespace trireme::core {
 
-scheduler::Demand demand_of(const Resources& resources, const Placement& placement, double default_cpus, Error& error);
-
 namespace {
-
-detail::Value host_value(Rank rank) {
-  detail::Value value;
-  value.bytes.resize(sizeof rank);
-  std::memcpy(value.bytes.data(), &rank, sizeof rank);
-  return value;
-}
-
-Rank host_of(const Cell* cell) {
-  Rank rank = kNoRank;
-  const auto view = cell->value().view();
-  if (view.size() == sizeof rank) std::memcpy(&rank, view.data(), sizeof rank);
-  return rank;
-}
-
-/// A call or construction that came over the wire, decoded by the runner.
-struct ForeignItem final : detail::MailItem {
-  ForeignItem(Tasks& t, Context& c, Rank caller) : MailItem(&kOps), tasks(t), context(c), from(caller) {}
-  Tasks& tasks;
-  Context& context;
-  Rank from;
-  ObjectId id;  // of the outcome; none for a construction
-  bool construct = false;
-  std::uint64_t returns = 0;  // how many values of a result that is split, 0: one that is not
-  std::uint64_t function = 0;
-  detail::Value args;
-
-  void answer(Outcome outcome) { answer(tasks, context, id, std::move(outcome)); }
-  static void answer(Tasks& tasks, Context& context, ObjectId id, Outcome outcome) {
-    if (!id) return;
-    auto shared = std::make_shared<Outcome>(std::move(outcome));
-    post(*context.host, [&tasks, id, shared] { tasks.finish(id, 0, std::move(*shared)); });
-  }
-
-  struct Finisher final : detail::Waiter {
-    detail::CallBase* call = nullptr;  // completes while it is alive: the waiter fires from within
-    Tasks* tasks = nullptr;
-    Context* context = nullptr;
-    ObjectId id;
-    bool split = false;
-  };
-
-  static Ran run(MailItem* item, LocalActor& actor) {
-    const std::unique_ptr<ForeignItem> self(static_cast<ForeignItem*>(item));
-    Outcome failed;
-    auto* decoded = decode_call(self->context, self->from, self->function, self->args, failed.error);
-    if (decoded == nullptr) {
-      if (self->construct) {
-        failed.error->code = Errc::actor_died;
-        actor.die(std::move(*failed.error));
-      } else
-        self->answer(std::move(failed));
-      return Ran::done;
-    }
-    // Born with two references; one is the runner's.
-    const auto keep = CellRef::adopt(decoded);
-    auto* call = static_cast<detail::CallBase*>(decoded);
-    if (self->construct) {
-      auto* make = detail::make_construct_item(call);
-      return make->mail_ops->run(make, actor);
-    }
-    if (self->returns != 0) {
-      detail::attach_elements(call);
-      if (call->extra->elements.size() != self->returns) {
-        failed.error = std::make_unique<detail::ErrorInfo>(
-            runtime_error(self->context, Errc::type_mismatch,
-                          fmt::format("{} returns {} values here, {} were asked for: the ranks run different code",
-                                      call->function->name, call->extra->elements.size(), self->returns)));
-        self->answer(std::move(failed));
-        return Ran::done;
-      }
-    }
-    auto* finisher = new Finisher;
-    finisher->call = call;
-    finisher->split = self->returns != 0;
-    finisher->tasks = &self->tasks;
-    finisher->context = &self->context;
-    finisher->id = self->id;
-    finisher->fire = [](detail::Waiter* waiter) {
-      const std::unique_ptr<Finisher> done(static_cast<Finisher*>(waiter));
-      answer(*done->tasks, *done->context, done->id, outcome_of(done->call, done->split));
-    };
-    call->add_waiter(finisher);
-    return detail::run_call(call, actor);
-  }
-  static void fail(MailItem* item, const detail::ErrorInfo& error) {
-    const std::unique_ptr<ForeignItem> self(static_cast<ForeignItem*>(item));
-    Outcome outcome;
-    outcome.error = std::make_unique<detail::ErrorInfo>(error);
-    self->answer(std::move(outcome));
-  }
-  static constexpr Ops kOps{run, fail};
-};
 
 /// A call that waits for its actor to be placed. Should the actor's cell go first, nothing will ever run the call.
 struct WaitingCall {
@@ -150,185 +67,11 @@ Actors::~Actors() {
   for (auto& [id, actor] : hosted_) actor->release();
 }
 
-CellRef Actors::spawn_here(detail::CallBase* construct, int max_concurrency) {
-  auto* cell = new ActorCell;
-  auto* actor = new LocalActor(*context_.host, max_concurrency);
-  cell->local.store(actor, std::memory_order_release);
-  cell->complete(host_value(context_.self));
-  actor->deliver(detail::make_construct_item(construct));
-  return CellRef::adopt(cell);
-}
-
-void Actors::spawn_placed(ActorCell* cell, detail::CallBase* construct, const ActorOptions& options) {
-  place(cell, construct, options);
-}
-
-void Actors::fail(ActorCell* cell, detail::CallBase* construct, detail::ErrorInfo error) {
-  auto waiting = std::exchange(cell->waiting, {});
-  cell->complete_error(error);
-  detail::fail_invocation(construct, std::move(error));
-  construct->release();
-  for (auto& call : waiting) call(nullptr);
-}
-
-LocalActor* Actors::host_here(const scheduler::Demand& demand, bool holds, std::int32_t bundle, int max_concurrency,
-                              detail::MailItem* construct, std::vector<CellRef> deps,
-                              std::function<void(std::string)> refused) {
-  auto* actor = new LocalActor(*context_.host, max_concurrency);
-  detail::watch_deps(*actor, construct, deps, [this](Cell* dep) { refs_.need(dep); });
-  if (!holds) {
-    actor->deliver(construct);
-    return actor;
-  }
-  // The construction waits behind an argument that "arrives" when the resources are there; calls queue up behind it.
-  if (!construct->mail_deps) construct->mail_deps = std::make_shared<detail::MailDeps>();
-  auto gate = construct->mail_deps;
-  gate->left.fetch_add(1, std::memory_order_relaxed);
-  actor->retain();
-  auto holder = std::make_shared<scheduler::HolderId>(0);
-  auto* host = context_.host;
-  actor->on_end = [this, holder, host] {
-    post(*host, [this, holder] {
-      if (*holder != 0) tasks_.release_holder(*holder);
-    });
-  };
-  actor->deliver(construct);
-  *holder = tasks_.offer(
-      demand, bundle, UINT32_MAX,
-      [this, actor, gate, refused](bool granted) {
-        if (!granted)
-          actor->kill(
-              runtime_error(context_, Errc::unschedulable, "the resources asked for an actor are not in this rank"));
-        actor->dep_arrived(*gate);
-        actor->release();
-      },
-      nullptr);
-  return actor;
-}
-
-/// Once the group has a place.
-void Actors::place_in_group(ActorCell* cell, detail::CallBase* construct, const ActorOptions& options, ObjectId group) {
-  tasks_.when_group(
-      group, [this, cell = refs_.handle(refs_.export_cell(cell)), construct, options](const detail::ErrorInfo* error) {
-        auto* actor = static_cast<ActorCell*>(cell.get());
-        if (error != nullptr)
-          fail(actor, construct, *error);
-        else
-          place(actor, construct, options);
-      });
-}
-
-Actors::Waiting::~Waiting() {
-  if (construct != nullptr) construct->release();
-}
-
-void Actors::place_waiting() {
-  for (auto& [id, waiting] : std::exchange(waiting_, {})) {
-    auto* entry = refs_.find(id);
-    if (entry == nullptr) continue;
-    const auto keep = refs_.handle(*entry);
-    place(static_cast<ActorCell*>(keep.get()), std::exchange(waiting->construct, nullptr), waiting->options);
-  }
-}
-
-void Actors::place(ActorCell* cell, detail::CallBase* construct, const ActorOptions& options) {
-  Error bad;
-  auto demand = demand_of(options.resources, options.placement, 0, bad);
-  if (bad.code != Errc::unknown) return fail(cell, construct, runtime_error(context_, bad.code, bad.message));
-  if (demand.strategy == scheduler::Strategy::placement_group && !cluster->knows_group(demand.group)) {
-    return place_in_group(cell, construct, options, demand.group);
-  }
-  Rank rank = context_.self;
-  std::int32_t bundle = -1;
-  const bool holds = !demand.resources.empty() || demand.strategy == scheduler::Strategy::placement_group;
-  if (!holds && demand.strategy == scheduler::Strategy::normal) {
-    // Nothing says where: ranks in turn, beginning with this one.
-    for (std::uint32_t i = 0; i < context_.size; ++i) {
-      rank = (context_.self + round_robin_++) % context_.size;
-      if (cluster->alive(rank) && cluster->total(rank).cpu_units() > 0) break;
-      rank = context_.self;
-    }
-  } else {
-    tasks_.refresh_view();
-    auto choice = cluster->choose(demand, context_.rng);
-    if (!choice && choice.error().code == Errc::unavailable && cluster->can_grow()) {
-      if (demand.strategy == scheduler::Strategy::placement_group)
-        return place_in_group(cell, construct, options, demand.group);
-      TRIREME_LOG(warning, "an actor waits: {}", choice.error().message);
-      waiting_[refs_.export_cell(cell).id] = std::make_unique<Waiting>(construct, options);
-      return;
-    }
-    if (!choice) return fail(cell, construct, runtime_error(context_, choice.error().code, choice.error().message));
-    rank = choice->rank;
-    bundle = choice->bundle;
-    // What a bundle holds was taken when the group was.
-    if (bundle < 0) cluster->assume(rank, demand.resources);
-  }
-  std::vector<Cell*> cells(construct->invocation->deps(construct, nullptr));
-  construct->invocation->deps(construct, cells.data());
-  std::vector<CellRef> deps;
-  for (auto* dep : cells) deps.push_back(CellRef::share(dep));
-  if (rank == context_.self) {
-    auto* actor = host_here(demand, holds, bundle, options.max_concurrency, detail::make_construct_item(construct),
-                            std::move(deps), {});
-    for (auto& call : std::exchange(cell->waiting, {})) call(actor);
-    cell->complete(host_value(rank));
-    cell->local.store(actor, std::memory_order_release);
-    if (auto* entry = cell->entry()) {
-      actor->retain();
-      hosted_[entry->id] = actor;
-    }
-    return;
-  }
-  auto& entry = refs_.export_cell(cell);
-  std::uint32_t by_reference = 0;
-  const auto args = construct->invocation->encode_args(construct, by_reference);
-  auto out = context_.begin(MessageType::actor_create);
-  out.id(entry.id);
-  out.put(construct->function->id);
-  out.varint(static_cast<std::uint64_t>(options.max_concurrency));
-  out.put(static_cast<std::uint8_t>(holds));
-  out.put(bundle);
-  demand.encode(out);
-  out.varint(by_reference);
-  out.blob(args.view());
-  refs_.write(out, args.refs, rank, by_reference);
-  context_.send(rank);
-  construct->complete(host_value(rank));
-  construct->release();
-  cell->complete(host_value(rank));
-  for (auto& call : std::exchange(cell->waiting, {})) call(nullptr);
-}
-
-void Actors::on_create(Rank from, Reader& in) {
-  const auto id = in.id();
-  auto item = std::make_unique<ForeignItem>(tasks_, context_, from);
-  item->construct = true;
-  item->function = in.get<std::uint64_t>();
-  const auto concurrency = in.varint();
-  const bool holds = in.get<std::uint8_t>() != 0;
-  const auto bundle = in.get<std::int32_t>();
-  const auto demand = scheduler::Demand::decode(in);
-  const auto deps = in.varint();
-  const auto args = in.blob();
-  item->args.bytes.assign(args.begin(), args.end());
-  item->args.refs = refs_.read(in, from, deps);
-  if (!in.done() || id.owner != from || deps > item->args.refs.size() || concurrency == 0 || concurrency > 1'000'000)
-    return in.fail();
-  std::vector<CellRef> wait(item->args.refs.begin(), item->args.refs.begin() + static_cast<std::ptrdiff_t>(deps));
-  auto* actor = host_here(demand, holds, bundle, static_cast<int>(concurrency), item.release(), std::move(wait), {});
-  hosted_[id] = actor;
-  auto early = early_.extract(id);
-  if (!early.empty()) {
-    for (const auto& call : early.mapped()) deliver(actor, call.item, call.deps);
-  }
-}
-
 Cell* Actors::make_cell(ObjectId id) {
   auto* cell = new ActorCell;
   if (const auto at = hosted_.find(id); at != hosted_.end()) {
     at->second->retain();
-    cell->complete(host_value(context_.self));
+    cell->complete(ActorCell::hosted_by(context_.self));
     cell->local.store(at->second, std::memory_order_release);
   }
   return cell;
@@ -393,7 +136,7 @@ void Actors::send_or_deliver(ActorCell* actor, LocalActor* local, detail::CallBa
     return local->deliver(call);
   }
   if (actor->form() == detail::CellForm::error) return fail_with(actor->error());
-  const auto host = host_of(actor);
+  const auto host = actor->host();
   auto& entry = refs_.export_cell(actor);
   if (host == context_.self) {
     return deliver_or_keep(entry.id, context_.self, call, wait);
@@ -420,7 +163,7 @@ void Actors::send_or_deliver(ActorCell* actor, LocalActor* local, detail::CallBa
 
 void Actors::on_call(Rank from, Reader& in) {
   const auto actor = in.id();
-  auto item = std::make_unique<ForeignItem>(tasks_, context_, from);
+  auto item = std::make_unique<ForeignCall>(tasks_, context_, from);
   item->id = {from, in.varint()};
   item->returns = in.varint();
   item->function = in.get<std::uint64_t>();
@@ -488,7 +231,7 @@ void Actors::kill(ActorCell* actor) {
   send_kill(entry->id.owner);
   if (auto* local = actor->local.load(std::memory_order_acquire)) return local->kill(std::move(error));
   if (!actor->ready() || actor->form() == detail::CellForm::error) return;
-  if (const auto host = host_of(actor); host != entry->id.owner) send_kill(host);
+  if (const auto host = actor->host(); host != entry->id.owner) send_kill(host);
 }
 
 void Actors::kill_owned(ActorCell* actor, detail::ErrorInfo error) {
@@ -509,7 +252,7 @@ void Actors::kill_owned(ActorCell* actor, detail::ErrorInfo error) {
     return;
   }
   if (actor->form() == detail::CellForm::error) return;
-  const auto host = host_of(actor);
+  const auto host = actor->host();
   if (host >= context_.size || !context_.alive(host)) return;
   auto out = context_.begin(MessageType::actor_kill);
   out.id(refs_.export_cell(actor).id);
@@ -545,7 +288,7 @@ void Actors::on_unreferenced(Entry& entry) {
   }
   waiting_.erase(entry.id);
   if (!cell->ready() || cell->form() == detail::CellForm::error) return;
-  const auto host = host_of(cell);
+  const auto host = cell->host();
   if (host >= context_.size || !context_.alive(host)) return;
   auto out = context_.begin(MessageType::actor_end);
   out.id(entry.id);

@@ -18,6 +18,10 @@ namespace trireme::detail {
 /// What a handle on an actor points to. As a cell its value is the rank that hosts the actor.
 struct ActorCell final : Cell {
   ActorCell() : Cell(&kOps, CellKind::actor) {}
+  /// The value of the cell of an actor that `rank` hosts.
+  static Value hosted_by(Rank rank);
+  /// kNoRank for a cell without such a value.
+  Rank host() const;
 
   /// The mailbox when the actor lives in this rank. Written under the token (release) once no earlier call is on its
   /// way through the protocol; read by callers (acquire).
@@ -51,9 +55,9 @@ using detail::LocalActor;
 /// Threading: under the token unless it says otherwise.
 class Actors {
  public:
-  Actors(Context& context, Refs& refs, Tasks& tasks) : context_(context), refs_(refs), tasks_(tasks) {}
+  Actors(Context& context, Refs& refs, Holders& holders, Tasks& tasks, scheduler::ClusterView& cluster)
+      : context_(context), refs_(refs), holders_(holders), tasks_(tasks), cluster_(cluster) {}
   ~Actors();
-  scheduler::ClusterView* cluster = nullptr;
   /// Tells the name registry that a named actor ended.
   std::function<void(const std::string&)> on_name_free;
 
@@ -100,7 +104,9 @@ class Actors {
 
   Context& context_;
   Refs& refs_;
+  Holders& holders_;
   Tasks& tasks_;
+  scheduler::ClusterView& cluster_;
   std::unordered_map<ObjectId, LocalActor*> hosted_;
   /// Calls that arrived from a third rank before the owner's create.
   struct EarlyCall {

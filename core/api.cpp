@@ -35,39 +35,6 @@ RankCore& current() {
 RankCore* set_current(RankCore* core) { return std::exchange(thread_core, core); }
 void set_process_core(RankCore* core) { process_core.store(core, std::memory_order_release); }
 
-/// An amount that Resources refuses is reported through `error` (code other than unknown).
-scheduler::Demand demand_of(const Resources& resources, const Placement& placement, double default_cpus, Error& error) {
-  scheduler::Demand demand;
-  const auto set = [&](std::string_view name, double amount) {
-    if (auto status = demand.resources.set(name, amount); !status.ok()) error = status.error();
-  };
-  set("CPU", resources.cpus.value_or(default_cpus));
-  if (resources.gpus != 0) set("GPU", resources.gpus);
-  if (resources.memory != 0) demand.resources.set_memory_bytes(static_cast<std::int64_t>(resources.memory));
-  for (const auto& [name, amount] : resources.custom) set(name, amount);
-  using Kind = Placement::Kind;
-  switch (placement.kind) {
-    case Kind::automatic:
-      break;
-    case Kind::spread:
-      demand.strategy = scheduler::Strategy::spread;
-      break;
-    case Kind::rank:
-    case Kind::node:
-      demand.strategy = scheduler::Strategy::node_affinity;
-      demand.affinity_rank = placement.kind == Kind::rank ? placement.rank : kNoRank;
-      demand.affinity_node = placement.node;
-      demand.soft = placement.soft;
-      break;
-    case Kind::group:
-      demand.strategy = scheduler::Strategy::placement_group;
-      demand.group = {placement.group_owner, placement.group};
-      demand.bundle = placement.bundle;
-      break;
-  }
-  return demand;
-}
-
 namespace {
 
 /// Blocks until `start` has called what it was given, under the token.

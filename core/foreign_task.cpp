@@ -37,28 +37,6 @@ Outcome outcome_of(detail::Invocation* invocation, bool split) {
   return outcome;
 }
 
-namespace {
-
-thread_local Running running;
-
-}  // namespace
-
-RunningHolder running_holder() { return running.holder; }
-Running set_running(Running now) { return std::exchange(running, now); }
-const RunningCalls::Call* running_call() { return running.call; }
-const RunningCalls::Call* set_running_call(const RunningCalls::Call* call) { return std::exchange(running.call, call); }
-
-LentCpu::LentCpu(Host& host) : host_(host), waits_(std::exchange(running, {})) {
-  const auto [tasks, holder] = waits_.holder;
-  if (tasks != nullptr) post(host_, [tasks = tasks, holder = holder] { tasks->lend_cpu(holder); });
-}
-
-LentCpu::~LentCpu() {
-  const auto [tasks, holder] = waits_.holder;
-  if (tasks != nullptr) post(host_, [tasks = tasks, holder = holder] { tasks->reclaim_cpu(holder); });
-  running = waits_;
-}
-
 ForeignTask::ForeignTask(Tasks& tasks, TaskSpec&& task, scheduler::HolderId holder, bool may_leave)
     : Work(&ForeignTask::action, may_leave), spec(std::move(task)), tasks_(tasks), holder_(holder) {
   detail::Waiter::fire = [](detail::Waiter* waiter) { static_cast<ForeignTask*>(waiter)->ended(); };
@@ -83,12 +61,12 @@ void ForeignTask::begin() {
     invocation->invocation->invoke(invocation, nullptr);
     return when_ended();
   }
-  running.holder = {&tasks_, holder_};
+  set_running_holder({&tasks_.holders_, holder_});
   invocation->invocation->invoke(invocation, nullptr);
-  running.holder = {};
+  set_running_holder({});
   // A coroutine that waits needs no CPU, and takes none for its short steps.
   if (!invocation->ready() && !invocation->invocation->elsewhere)
-    core::post(*tasks_.context_.host, [tasks = &tasks_, holder = holder_] { tasks->lend_cpu(holder); });
+    core::post(*tasks_.context_.host, [holders = &tasks_.holders_, holder = holder_] { holders->lend_cpu(holder); });
   when_ended();
 }
 
@@ -121,7 +99,7 @@ void ForeignTask::post() {
 
 void ForeignTask::hand_over() {
   const std::unique_ptr<ForeignTask> self(this);
-  if (holder_ != 0) tasks_.release_holder(holder_);
+  if (holder_ != 0) tasks_.holders_.release(holder_);
   --tasks_.foreign_;
   tasks_.finish(spec.id, spec.attempt, std::move(outcome_));
 }

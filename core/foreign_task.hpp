@@ -1,43 +1,12 @@
 #pragma once
 
-#include "core/running_calls.hpp"
+#include "core/running.hpp"
 #include "core/tasks.hpp"
 
 namespace trireme::core {
 
 /// Outcome of a finished invocation; encodes, and copies large values into the arena.
 Outcome outcome_of(detail::Invocation* invocation, bool split);
-
-/// The holder of resources whose task runs on this thread; no tasks: none.
-struct RunningHolder {
-  Tasks* tasks = nullptr;
-  scheduler::HolderId holder = 0;
-};
-RunningHolder running_holder();
-
-/// What is noted of what a thread runs.
-struct Running {
-  RunningHolder holder;
-  const RunningCalls::Call* call = nullptr;
-};
-/// For a host that moves tasks between threads by itself (the simulation); returns what was before.
-Running set_running(Running now);
-const RunningCalls::Call* set_running_call(const RunningCalls::Call* call);
-
-/// While it lives, the task that runs on this thread waits: its CPUs are lent (Tasks::lend_cpu).
-///
-/// A fiber goes on on the thread where it waited, so what the thread runs is noted per thread and put aside here.
-class LentCpu {
- public:
-  explicit LentCpu(Host& host);
-  ~LentCpu();
-  LentCpu(const LentCpu&) = delete;
-  LentCpu& operator=(const LentCpu&) = delete;
-
- private:
-  Host& host_;
-  const Running waits_;
-};
 
 /// A task of another rank (or one of ours that came back) in this rank's queues, still encoded: it is decoded by the
 /// thread that runs it, and goes on as it is when it is stolen again. It waits for the end of what it runs, then for

@@ -5,13 +5,10 @@
 #include <algorithm>
 
 #include "core/current.hpp"
+#include "core/demand.hpp"
 #include "core/rank_core.hpp"
 
 namespace trireme {
-
-namespace core {
-scheduler::Demand demand_of(const Resources& resources, const Placement& placement, double default_cpus, Error& error);
-}
 
 struct PlacementGroup::State {
   detail::CellRef ready;

@@ -10,8 +10,9 @@ namespace trireme::core {
 RankCore::RankCore(Host& host, transport::Router& router, const Clock& clock, objstore::Store* store,
                    CoreOptions options)
     : refs_(context_),
-      tasks_(context_, refs_),
-      actors_(context_, refs_, tasks_),
+      holders_(context_, pool_, queue_, cluster_),
+      tasks_(context_, refs_, holders_, cluster_),
+      actors_(context_, refs_, holders_, tasks_, cluster_),
       names_(context_, refs_),
       cancels_(context_, refs_),
       membership_(
@@ -35,13 +36,9 @@ RankCore::RankCore(Host& host, transport::Router& router, const Clock& clock, ob
              : options.victims       ? std::move(*options.victims)
                                      : scheduler::Victims(router.self(), router.size()),
              steal_link_, {}, options.seed ^ 0x7374UL) {
-  tasks_.cluster = &cluster_;
-  tasks_.pool = &pool_;
-  tasks_.queue = &queue_;
   tasks_.on_work = [this] { tell_steal_of_work(); };
-  tasks_.on_freed = [this] { groups_.on_resources_freed(context_.clock->now()); };
+  holders_.on_freed = [this] { groups_.on_resources_freed(context_.clock->now()); };
   tasks_.when_group = [this](ObjectId group, auto then) { when_group(group, std::move(then)); };
-  actors_.cluster = &cluster_;
   actors_.on_name_free = [this](const std::string& name) { names_.remove(name); };
   refs_.on_actor_unreferenced = [this](Entry& entry) { actors_.on_unreferenced(entry); };
   refs_.make_actor_cell = [this](ObjectId id) { return actors_.make_cell(id); };

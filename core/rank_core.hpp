@@ -11,6 +11,7 @@
 
 #include "core/actors.hpp"
 #include "core/cancel.hpp"
+#include "core/holders.hpp"
 #include "core/membership.hpp"
 #include "core/names.hpp"
 #include "core/refs.hpp"
@@ -46,6 +47,7 @@ class RankCore final : public scheduler::Pollable, public transport::MessageHand
   const Context& context() const { return context_; }
   Context& context() { return context_; }
   Refs& refs() { return refs_; }
+  Holders& holders() { return holders_; }
   Tasks& tasks() { return tasks_; }
   Actors& actors() { return actors_; }
   Names& names() { return names_; }
@@ -127,7 +129,7 @@ class RankCore final : public scheduler::Pollable, public transport::MessageHand
     void group_failed(scheduler::GroupId id, const Error& error) override { core.group_failed(id, error); }
     void bundles_lost(scheduler::GroupId id, const std::vector<std::uint32_t>&) override { core.bundles_lost(id); }
     bool group_waits(scheduler::GroupId id, const Error& error) override;
-    void bundle_revoked(scheduler::BundleKey bundle) override { core.tasks_.bundle_revoked(bundle); }
+    void bundle_revoked(scheduler::BundleKey bundle) override { core.holders_.revoke(bundle); }
   };
 
   void send_as(MessageType type, Rank to, BytesView message);
@@ -148,6 +150,7 @@ class RankCore final : public scheduler::Pollable, public transport::MessageHand
 
   Context context_;
   Refs refs_;
+  Holders holders_;
   Tasks tasks_;
   Actors actors_;
   Names names_;

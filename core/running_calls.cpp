@@ -1,6 +1,6 @@
 #include "core/running_calls.hpp"
 
-#include "core/foreign_task.hpp"
+#include "core/running.hpp"
 
 namespace trireme::core {
 

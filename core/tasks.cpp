@@ -5,72 +5,11 @@
 #include <algorithm>
 #include <utility>
 
-#include "base/log.hpp"
 #include "core/foreign_task.hpp"
+#include "core/when_local.hpp"
 #include "trireme/task.hpp"
 
 namespace trireme::core {
-
-namespace {
-
-constexpr std::size_t kBounceMax = 3;
-
-detail::ErrorInfo info_of(const Context& context, const Error& error) {
-  return runtime_error(context, error.code, error.message);
-}
-
-const detail::ErrorInfo* error_in(const std::vector<CellRef>& cells) {
-  for (const auto& cell : cells) {
-    if (cell->ready() && cell->form() == detail::CellForm::error) return &cell->error();
-  }
-  return nullptr;
-}
-
-}  // namespace
-
-void when_local(Context& context, Refs& refs, std::vector<CellRef> deps,
-                std::function<void(const detail::ErrorInfo*)> then) {
-  struct Join {
-    std::vector<CellRef> deps;
-    std::function<void(const detail::ErrorInfo*)> then;
-    std::vector<std::unique_ptr<detail::Waiter>> waiters;
-    std::atomic<std::size_t> left{1};
-    Context* context = nullptr;
-  };
-  struct JoinWaiter : detail::Waiter {
-    std::shared_ptr<Join> join;
-  };
-  auto join = std::make_shared<Join>();
-  join->deps = std::move(deps);
-  join->then = std::move(then);
-  join->context = &context;
-  const auto arrive = [](std::shared_ptr<Join> j) {
-    // acq_rel: the last to arrive sees what the others completed.
-    if (j->left.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
-    if (j->context->host->holds_token()) return j->then(error_in(j->deps));
-    post(*j->context->host, [j] { j->then(error_in(j->deps)); });
-  };
-  for (const auto& dep : join->deps) {
-    if (dep->ready()) continue;
-    auto* waiter = new JoinWaiter;
-    waiter->join = join;
-    waiter->fire = [](detail::Waiter* w) {
-      std::unique_ptr<JoinWaiter> self(static_cast<JoinWaiter*>(w));
-      auto j = std::move(self->join);
-      if (j->left.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
-      if (j->context->host->holds_token()) return j->then(error_in(j->deps));
-      post(*j->context->host, [j] { j->then(error_in(j->deps)); });
-    };
-    join->left.fetch_add(1, std::memory_order_relaxed);
-    if (!dep->add_waiter(waiter)) {
-      delete waiter;
-      join->left.fetch_sub(1, std::memory_order_relaxed);
-      continue;
-    }
-    refs.need(dep.get());
-  }
-  arrive(join);
-}
 
 void Tasks::fail_task(detail::TaskBase* task, detail::ErrorInfo error) {
   detail::fail_invocation(task, std::move(error));
@@ -81,142 +20,6 @@ void Tasks::run_here(detail::TaskBase* task) {
   task->claimed.store(false, std::memory_order_release);
   context_.host->push(task);
   if (on_work) on_work();
-}
-
-struct Tasks::Placed {
-  detail::TaskBase* task = nullptr;
-  std::vector<CellRef> deps;
-  std::size_t left = 1;
-  bool automatic = false;  // no resources asked: only locality decides
-};
-
-void Tasks::submit_waiting(detail::TaskBase* task) {
-  auto placed = std::make_shared<Placed>();
-  placed->task = task;
-  placed->automatic = true;
-  place(std::move(placed));
-}
-
-void Tasks::submit_placed(detail::TaskBase* task) {
-  auto placed = std::make_shared<Placed>();
-  placed->task = task;
-  place(std::move(placed));
-}
-
-scheduler::Demand demand_of(const Resources& resources, const Placement& placement, double default_cpus, Error& error);
-
-void Tasks::place(std::shared_ptr<Placed> placed) {
-  auto* task = placed->task;
-  std::vector<Cell*> cells(task->invocation->deps(task, nullptr));
-  task->invocation->deps(task, cells.data());
-  for (auto* cell : cells) placed->deps.push_back(CellRef::share(cell));
-  placed->left = cells.size() + 1;
-  auto arrive = [this, placed] {
-    if (--placed->left != 0) return;
-    auto* t = placed->task;
-    if (const auto* error = error_in(placed->deps)) return fail_task(t, *error);
-    std::vector<std::pair<Rank, std::uint64_t>> bytes;
-    for (const auto& dep : placed->deps) {
-      const auto [rank, size] = refs_.place_of(dep.get());
-      auto at = std::find_if(bytes.begin(), bytes.end(), [&, r = rank](auto& b) { return b.first == r; });
-      if (at == bytes.end())
-        bytes.emplace_back(rank, size);
-      else
-        at->second += size;
-    }
-    if (placed->automatic) {
-      // Locality first: where most bytes lie, unless that is here or little.
-      constexpr std::uint64_t kWorthMoving = 64 << 10;
-      Rank best = context_.self;
-      std::uint64_t here = 0, most = 0;
-      for (const auto& [rank, size] : bytes) {
-        if (rank == context_.self)
-          here = size;
-        else if (size > most && context_.alive(rank) && cluster->total(rank).cpu_units() > 0)
-          most = size, best = rank;
-      }
-      if (best != context_.self && most > here + kWorthMoving) {
-        auto& pending = expect_task(t);
-        pending.where = best;
-        send_task(pending.spec, best);
-        t->release();
-        return;
-      }
-      when_local(context_, refs_, placed->deps, [this, t](const detail::ErrorInfo* error) {
-        if (error != nullptr)
-          fail_task(t, *error);
-        else
-          run_here(t);
-      });
-      return;
-    }
-    Error bad;
-    auto demand = demand_of(t->extra->options.resources, t->extra->options.placement, 1, bad);
-    if (bad.code != Errc::unknown) return fail_task(t, info_of(context_, bad));
-    for (const auto& [rank, size] : bytes) demand.hints.push_back({rank, size});
-    auto& pending = expect_task(t);
-    pending.spec.placed = true;
-    pending.spec.demand = std::move(demand);
-    const auto index = pending.spec.id.index;
-    t->release();
-    if (pending.spec.demand.strategy == scheduler::Strategy::placement_group) return place_in_group(index);
-    place_pending(index);
-  };
-  for (auto* cell : cells) refs_.when_located(cell, arrive);
-  arrive();
-}
-
-/// Once the placement group has a place.
-void Tasks::place_in_group(std::uint64_t index) {
-  when_group(pending_.at(index).spec.demand.group, [this, index](const detail::ErrorInfo* error) {
-    const auto at = pending_.find(index);
-    if (at == pending_.end()) return;
-    if (error == nullptr) return place_pending(index);
-    Outcome outcome;
-    outcome.error = std::make_unique<detail::ErrorInfo>(*error);
-    complete(at->second, std::move(outcome));
-  });
-}
-
-void Tasks::place_waiting() {
-  for (const auto index : std::exchange(waiting_, {})) {
-    const auto at = pending_.find(index);
-    if (at == pending_.end()) continue;
-    // Cancelled meanwhile: nobody waits for it.
-    const auto& results = at->second.results;
-    if (std::all_of(results.begin(), results.end(), [](const CellRef& result) { return result->ready(); }))
-      pending_.erase(at);
-    else
-      place_pending(index);
-  }
-}
-
-/// Chooses a rank for a pending placed task and sends it there (or starts it here).
-void Tasks::place_pending(std::uint64_t index) {
-  auto at = pending_.find(index);
-  if (at == pending_.end()) return;
-  auto& pending = at->second;
-  refresh_view();
-  auto choice = cluster->choose(pending.spec.demand, context_.rng, pending.avoid);
-  if (!choice && choice.error().code == Errc::unavailable && cluster->can_grow()) {
-    pending.where = kNoRank;
-    if (pending.spec.demand.strategy == scheduler::Strategy::placement_group) return place_in_group(index);
-    TRIREME_LOG(warning, "a task waits: {}", choice.error().message);
-    waiting_.push_back(index);
-    return;
-  }
-  if (!choice) {
-    Outcome outcome;
-    outcome.error = std::make_unique<detail::ErrorInfo>(info_of(context_, choice.error()));
-    return complete(pending, std::move(outcome));
-  }
-  pending.where = choice->rank;
-  pending.spec.bundle = choice->bundle;
-  // What a bundle holds was taken when the group was.
-  if (choice->bundle < 0) cluster->assume(choice->rank, pending.spec.demand.resources);
-  if (choice->rank != context_.self) return send_task(pending.spec, choice->rank);
-  TaskSpec copy = pending.spec;
-  accept(std::move(copy), context_.self);
 }
 
 TaskSpec Tasks::spec_of(detail::TaskBase* task) {
@@ -314,44 +117,25 @@ void Tasks::accept(TaskSpec&& spec, Rank from) {
     outcome.error = std::make_unique<detail::ErrorInfo>(
         runtime_error(context_, Errc::unschedulable,
                       fmt::format("asked {} on rank {}, which has {} in all", shared->demand.text(), context_.self,
-                                  pool->total().text())));
+                                  holders_.pool().total().text())));
     finish(shared->id, shared->attempt, std::move(outcome));
   };
-  *holder = next_holder_;
-  offer(shared->demand, shared->bundle, shared->bounced, std::move(start), &bounce);
+  *holder = holders_.next();
+  holders_.offer(shared->demand, shared->bundle, shared->bounced, std::move(start), &bounce);
   if (!bounce) return;
   --foreign_;
   if (from == context_.self) {
-    cluster->update(context_.self, pool->version(), pool->available());
+    holders_.refresh_view();
     auto at = pending_.find(shared->id.index);
     if (at == pending_.end()) return;
-    at->second.spec.bounced++;
-    at->second.avoid.push_back(context_.self);
-    if (at->second.avoid.size() > kBounceMax) at->second.avoid.clear();
-    return place_pending(shared->id.index);
+    return place_elsewhere(at->second, context_.self);
   }
   auto out = context_.begin(MessageType::task_bounced);
   out.id(shared->id);
   out.varint(shared->attempt);
-  out.varint(pool->version());
-  pool->available().encode(out);
+  out.varint(holders_.pool().version());
+  holders_.pool().available().encode(out);
   context_.send(shared->id.owner);
-}
-
-void Tasks::on_bounced(Rank from, Reader& in) {
-  const auto id = in.id();
-  const auto attempt = in.varint();
-  const auto version = in.varint();
-  const auto available = scheduler::Resources::decode(in);
-  if (!in.done() || id.owner != context_.self) return in.fail();
-  cluster->update(from, version, available);
-  const auto at = pending_.find(id.index);
-  if (at == pending_.end() || at->second.spec.attempt != attempt || at->second.where != from) return;
-  auto& pending = at->second;
-  ++pending.spec.bounced;
-  pending.avoid.push_back(from);
-  if (pending.avoid.size() > kBounceMax) pending.avoid.clear();
-  place_pending(id.index);
 }
 
 void Tasks::run_foreign(TaskSpec&& spec, scheduler::HolderId holder) {
@@ -365,7 +149,7 @@ void Tasks::run_foreign(TaskSpec&& spec, scheduler::HolderId holder) {
   auto shared = std::make_shared<TaskSpec>(std::move(spec));
   when_local(context_, refs_, std::move(wait), [this, shared, holder](const detail::ErrorInfo* error) {
     if (error == nullptr) return queue_foreign(std::move(*shared), holder);
-    if (holder != 0) release_holder(holder);
+    if (holder != 0) holders_.release(holder);
     --foreign_;
     Outcome outcome;
     outcome.error = std::make_unique<detail::ErrorInfo>(*error);
@@ -474,14 +258,12 @@ void Tasks::send_outcome(Rank to, ObjectId id, std::uint32_t attempt, Outcome ou
   context_.send(to);
 }
 
-void Tasks::refresh_view() { cluster->update(context_.self, pool->version(), pool->available()); }
-
 void Tasks::complete(Pending& found, Outcome outcome) {
   // Out of the table first: completing runs waiters, which may submit.
   const auto node = pending_.extract(found.spec.id.index);
   const auto& pending = node.mapped();
   if (pending.spec.placed && pending.spec.bundle < 0 && pending.where != context_.self && pending.where != kNoRank)
-    cluster->give_back(pending.where, pending.spec.demand.resources);
+    cluster_.give_back(pending.where, pending.spec.demand.resources);
   if (!outcome.error && outcome.values.size() != pending.results.size()) {
     outcome.error = std::make_unique<detail::ErrorInfo>(
         runtime_error(context_, Errc::malformed, "a result has the wrong number of values"));
@@ -580,79 +362,10 @@ void Tasks::on_rank_dead(Rank dead) {
   }
 }
 
-scheduler::HolderId Tasks::offer(const scheduler::Demand& demand, std::int32_t bundle, std::uint32_t bounced,
-                                 std::function<void(bool)> start, bool* bounce) {
-  const auto holder = next_holder_++;
-  std::optional<scheduler::BundleKey> key;
-  if (bundle >= 0) key = scheduler::BundleKey{demand.group, static_cast<std::uint32_t>(bundle)};
-  using Offer = scheduler::PlacementQueue::Offer;
-  const auto answer = queue->offer(holder, demand.resources, key, bounced, context_.clock->now());
-  switch (answer) {
-    case Offer::start:
-      start(true);
-      break;
-    case Offer::queued:
-      holders_.emplace(holder, Waiting{std::move(start)});
-      break;
-    case Offer::bounce:
-      if (bounce != nullptr) *bounce = true;
-      break;
-    case Offer::refused:
-      start(false);
-      break;
-  }
-  context_.host->withhold(pool->threads_withheld());
-  return holder;
-}
-
-void Tasks::release_holder(scheduler::HolderId holder) {
-  if (!pool->holds(holder)) return;
-  pool->release(holder);
-  drain();
-  if (on_freed) on_freed();
-}
-
-void Tasks::lend_cpu(scheduler::HolderId holder) {
-  if (!pool->holds(holder)) return;
-  pool->lend_cpu(holder);
-  drain();
-  if (on_freed) on_freed();
-}
-
-void Tasks::reclaim_cpu(scheduler::HolderId holder) {
-  if (!pool->holds(holder)) return;
-  pool->reclaim_cpu(holder);
-  context_.host->withhold(pool->threads_withheld());
-}
-
-void Tasks::drain() {
-  std::vector<scheduler::HolderId> ready;
-  queue->drain(context_.clock->now(), ready);
-  for (const auto holder : ready) {
-    auto node = holders_.extract(holder);
-    if (!node.empty()) node.mapped().start(true);
-  }
-  context_.host->withhold(pool->threads_withheld());
-}
-
-void Tasks::bundle_revoked(scheduler::BundleKey bundle) {
-  std::vector<scheduler::HolderId> cancelled;
-  queue->cancel_bundle(bundle, cancelled);
-  for (const auto holder : cancelled) {
-    auto node = holders_.extract(holder);
-    if (!node.empty()) node.mapped().start(false);
-  }
-  // The reservation goes once this returns; what it held is then there for those who wait.
-  post(*context_.host, [this] {
-    drain();
-    if (on_freed) on_freed();
-  });
-}
-
 void Tasks::drop_pending() {
   // They go when nothing here can be found any more: what they hold may lead back.
   const auto pending = std::exchange(pending_, {});
-  const auto holders = std::exchange(holders_, {});
+  holders_.drop_waiting();
 }
 
 std::string Tasks::dump() const {

@@ -7,9 +7,9 @@
 #include <unordered_map>
 #include <vector>
 
+#include "core/holders.hpp"
 #include "core/refs.hpp"
 #include "scheduler/placement.hpp"
-#include "scheduler/placement_queue.hpp"
 #include "trireme/detail/invocation.hpp"
 
 namespace trireme::core {
@@ -36,10 +36,6 @@ struct Outcome {
   std::unique_ptr<detail::ErrorInfo> error;
 };
 
-/// Waits, under the token, until reference arguments are in this rank. Calls `then(error or nullptr)` once.
-void when_local(Context& context, Refs& refs, std::vector<CellRef> deps,
-                std::function<void(const detail::ErrorInfo*)> then);
-
 /// Tasks that leave the common path: waiting for remote arguments, placed by resources, given to other ranks or
 /// received from them; and the results of everything that runs for somebody elsewhere (tasks and actor calls alike).
 ///
@@ -50,14 +46,10 @@ void when_local(Context& context, Refs& refs, std::vector<CellRef> deps,
 /// Threading: under the token.
 class Tasks {
  public:
-  Tasks(Context& context, Refs& refs) : context_(context), refs_(refs) {}
-  scheduler::ClusterView* cluster = nullptr;
-  scheduler::ResourcePool* pool = nullptr;
-  scheduler::PlacementQueue* queue = nullptr;
+  Tasks(Context& context, Refs& refs, Holders& holders, scheduler::ClusterView& cluster)
+      : context_(context), refs_(refs), holders_(holders), cluster_(cluster) {}
   /// A task was queued in this rank (for the steal protocol).
   std::function<void()> on_work;
-  /// Resources came back (for placement groups).
-  std::function<void()> on_freed;
   /// Is the group known; else `then` runs when it is (or the error is).
   std::function<void(ObjectId group, std::function<void(const detail::ErrorInfo*)> then)> when_group;
 
@@ -78,18 +70,6 @@ class Tasks {
   void on_rank_dead(Rank dead);
   /// Ranks joined or died: what waits because it fits none is looked at again.
   void place_waiting();
-
-  /// Holders: who waits for or holds resources of this rank, tasks and actors alike.
-  scheduler::HolderId offer(const scheduler::Demand& demand, std::int32_t bundle, std::uint32_t bounced,
-                            std::function<void(bool granted)> start, bool* bounce);
-  void release_holder(scheduler::HolderId holder);
-  /// Around a wait of the holder's task: its CPUs are there for others, among them what it waits for.
-  void lend_cpu(scheduler::HolderId holder);
-  void reclaim_cpu(scheduler::HolderId holder);
-  void drain();
-  /// The cluster view's idea of this rank is made true; before a choice.
-  void refresh_view();
-  void bundle_revoked(scheduler::BundleKey bundle);
 
   std::size_t pending() const { return pending_.size(); }
   std::size_t foreign() const { return foreign_; }
@@ -116,11 +96,11 @@ class Tasks {
   struct Placed;
   void place(std::shared_ptr<Placed> placed);
   void run_here(detail::TaskBase* task);
-  void start_placed_here(detail::TaskBase* task, scheduler::HolderId holder);
   Pending& expect_task(detail::TaskBase* task);
   TaskSpec spec_of(detail::TaskBase* task);
   void send_task(const TaskSpec& spec, Rank to);
   void place_pending(std::uint64_t index);
+  void place_elsewhere(Pending& pending, Rank refused);
   void place_in_group(std::uint64_t index);
   void accept(TaskSpec&& spec, Rank from);
   void run_foreign(TaskSpec&& spec, scheduler::HolderId holder);
@@ -134,13 +114,10 @@ class Tasks {
 
   Context& context_;
   Refs& refs_;
+  Holders& holders_;
+  scheduler::ClusterView& cluster_;
   std::unordered_map<std::uint64_t, Pending> pending_;
   std::vector<std::uint64_t> waiting_;  // of these, those that fit no rank that is there
-  struct Waiting {
-    std::function<void(bool)> start;
-  };
-  std::unordered_map<scheduler::HolderId, Waiting> holders_;
-  scheduler::HolderId next_holder_ = 1;
   std::size_t foreign_ = 0;
 };
 

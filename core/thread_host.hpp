@@ -3,7 +3,7 @@
 #include <memory>
 #include <string>
 
-#include "core/foreign_task.hpp"
+#include "core/running.hpp"
 #include "scheduler/executor.hpp"
 #include "scheduler/progress.hpp"
 #include "transport/shm/backend.hpp"

@@ -362,10 +362,10 @@ void Pool::set_blocked(Worker& worker, bool blocked) {
   if (worker.tasks.empty() || worker.waits > 1 || (worker.waits == 1 && !blocked)) return;
   const auto& body = body_of(invocation_of(flights_.at(worker.tasks.front())->call));
   const auto holder = body.holder;
-  if (holder.tasks != nullptr) {
+  if (holder.holders != nullptr) {
     after([this, holder, blocked] {
       core::post(*context_.host, [holder, blocked] {
-        blocked ? holder.tasks->lend_cpu(holder.holder) : holder.tasks->reclaim_cpu(holder.holder);
+        blocked ? holder.holders->lend_cpu(holder.holder) : holder.holders->reclaim_cpu(holder.holder);
       });
     });
   }

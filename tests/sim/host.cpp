@@ -7,7 +7,7 @@
 #endif
 
 #include "core/current.hpp"
-#include "core/foreign_task.hpp"
+#include "core/running.hpp"
 
 namespace trireme::sim {
 

@@ -1,0 +1,12 @@
+#pragma once
+
+#include "scheduler/placement.hpp"
+#include "trireme/options.hpp"
+
+namespace trireme::core {
+
+/// What a program asked for, as the scheduler's request. An amount that Resources refuses is reported through `error`
+/// (code other than unknown).
+scheduler::Demand demand_of(const Resources& resources, const Placement& placement, double default_cpus, Error& error);
+
+}  // namespace trireme::core

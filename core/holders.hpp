@@ -1,0 +1,58 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <unordered_map>
+
+#include "core/context.hpp"
+#include "scheduler/placement.hpp"
+#include "scheduler/placement_queue.hpp"
+
+namespace trireme::core {
+
+/// Who holds resources of this rank, and who waits here for them: tasks and actors alike.
+///
+/// What was decided about a choice of rank is in scheduler::ClusterView; this is what the chosen rank does with it. A
+/// holder starts when its resources are there, lends its CPUs while it waits, and gives all back at its end.
+///
+/// Threading: under the token.
+class Holders {
+ public:
+  Holders(Context& context, scheduler::ResourcePool& pool, scheduler::PlacementQueue& queue,
+          scheduler::ClusterView& cluster)
+      : context_(context), pool_(pool), queue_(queue), cluster_(cluster) {}
+  /// Resources came back (for placement groups).
+  std::function<void()> on_freed;
+
+  /// Asks for `demand`, in a bundle of its group unless `bundle` is negative. `start(granted)` runs once, maybe at
+  /// once: false when this rank can never give it. With `bounce`, one that had better try elsewhere is told so in it
+  /// and `start` never runs.
+  scheduler::HolderId offer(const scheduler::Demand& demand, std::int32_t bundle, std::uint32_t bounced,
+                            std::function<void(bool granted)> start, bool* bounce);
+  /// What the next offer() returns: `start` may run before that does.
+  scheduler::HolderId next() const { return next_; }
+  void release(scheduler::HolderId holder);
+  /// Around a wait of the holder's task: its CPUs are there for others, among them what it waits for.
+  void lend_cpu(scheduler::HolderId holder);
+  void reclaim_cpu(scheduler::HolderId holder);
+  /// Holders of the bundle that still wait are refused.
+  void revoke(scheduler::BundleKey bundle);
+  /// The cluster view's idea of this rank is made true; before a choice.
+  void refresh_view() { cluster_.update(context_.self, pool_.version(), pool_.available()); }
+  const scheduler::ResourcePool& pool() const { return pool_; }
+  /// At the end of the session: those who wait never start.
+  void drop_waiting();
+
+ private:
+  void drain();
+  void freed();
+
+  Context& context_;
+  scheduler::ResourcePool& pool_;
+  scheduler::PlacementQueue& queue_;
+  scheduler::ClusterView& cluster_;
+  std::unordered_map<scheduler::HolderId, std::function<void(bool)>> waiting_;
+  scheduler::HolderId next_ = 1;
+};
+
+}  // namespace trireme::core
