@@ -42,6 +42,8 @@ namespace trireme::core {
 
 namespace {
 
+constexpr const char* kEnded = "the actor has ended: no handle on it was left";
+
 /// A call that waits for its actor to be placed. Should the actor's cell go first, nothing will ever run the call.
 struct WaitingCall {
   explicit WaitingCall(detail::CallBase* made) : call(made) {}
@@ -173,12 +175,20 @@ void Actors::on_call(Rank from, Reader& in) {
   item->args.refs = refs_.read(in, from, deps);
   if (!in.done() || actor.owner >= context_.size || deps > item->args.refs.size() || item->returns > UINT16_MAX)
     return in.fail();
-  if (const auto* known = refs_.find(actor); known != nullptr && known->cell->kind() != detail::CellKind::actor)
-    return in.fail();
+  const bool ours = actor.owner == context_.self;
+  const auto has = ours ? refs_.right(from, actor, true) : Refs::Right::use;
+  if (has == Refs::Right::none) return in.fail();
+  auto* const entry = refs_.find(actor);
+  // Not the caller's fault: somebody told it, or this rank, what is not so.
+  if (has == Refs::Right::nothing ||
+      (entry != nullptr && entry->cell->kind() != detail::CellKind::actor && !hosted_.contains(actor))) {
+    auto* const refused = item.release();
+    return refused->mail_ops->fail(refused, runtime_error(context_, Errc::actor_died, kEnded));
+  }
   std::vector<CellRef> wait(item->args.refs.begin(), item->args.refs.begin() + static_cast<std::ptrdiff_t>(deps));
   auto* const raw = item.release();
   // A handle of an actor that this rank owns and hosts is registered when it is exported.
-  if (auto* entry = refs_.find(actor); entry != nullptr && !hosted_.contains(actor)) {
+  if (entry != nullptr && !hosted_.contains(actor)) {
     if (auto* local = static_cast<ActorCell*>(entry->cell)->local.load(std::memory_order_acquire))
       return deliver(local, raw, wait);
   }
@@ -200,8 +210,7 @@ void Actors::deliver_or_keep(ObjectId actor, Rank from, detail::MailItem* item, 
 std::optional<detail::ErrorInfo> Actors::never_comes(ObjectId actor) const {
   if (!context_.alive(actor.owner))
     return runtime_error(context_, Errc::actor_died, fmt::format("rank {}, which owned the actor, died", actor.owner));
-  if (actor.owner == context_.self)
-    return runtime_error(context_, Errc::actor_died, "the actor has ended: no handle on it was left");
+  if (actor.owner == context_.self) return runtime_error(context_, Errc::actor_died, kEnded);
   return std::nullopt;
 }
 
@@ -260,15 +269,16 @@ void Actors::kill_owned(ActorCell* actor, detail::ErrorInfo error) {
   context_.send(host);
 }
 
-void Actors::on_kill(Rank, Reader& in) {
+void Actors::on_kill(Rank from, Reader& in) {
   const auto id = in.id();
   auto error = decode_error(in);
   if (!in.done()) return in.fail();
   if (id.owner == context_.self) {
-    auto* entry = refs_.find(id);
-    if (entry == nullptr || entry->cell->kind() != detail::CellKind::actor) return;
+    const auto has = refs_.right(from, id, true);
+    if (has == Refs::Right::none) return in.fail();
+    if (has == Refs::Right::nothing) return;
     // kill_owned() may drop the last other handle.
-    const auto keep = refs_.handle(*entry);
+    const auto keep = refs_.handle(*refs_.find(id));
     return kill_owned(static_cast<ActorCell*>(keep.get()), std::move(error));
   }
   // Not here: it has ended, or is not created yet; then the owner's own message follows the creation.

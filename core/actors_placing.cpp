@@ -174,7 +174,8 @@ void Actors::on_create(Rank from, Reader& in) {
   const auto args = in.blob();
   item->args.bytes.assign(args.begin(), args.end());
   item->args.refs = refs_.read(in, from, deps);
-  if (!in.done() || id.owner != from || deps > item->args.refs.size() || concurrency == 0 || concurrency > 1'000'000)
+  if (!in.done() || id.owner != from || hosted_.contains(id) || deps > item->args.refs.size() || concurrency == 0 ||
+      concurrency > 1'000'000)
     return in.fail();
   std::vector<CellRef> wait(item->args.refs.begin(), item->args.refs.begin() + static_cast<std::ptrdiff_t>(deps));
   auto* actor = host_here(demand, holds, bundle, static_cast<int>(concurrency), item.release(), std::move(wait), {});

@@ -123,11 +123,13 @@ void Cancels::at_owner(const CellRef& result, CancelOptions options) {
   });
 }
 
-void Cancels::on_result(Rank /*from*/, Reader& in) {
+void Cancels::on_result(Rank from, Reader& in) {
   const auto id = in.id();
   const auto options = decode(in);
   if (!in.done() || id.owner != context_.self) return in.fail();
-  if (auto* entry = refs_.find(id); entry != nullptr && result) result(refs_.handle(*entry), options);
+  const auto has = refs_.right(from, id, false);
+  if (has == Refs::Right::none) return in.fail();
+  if (has == Refs::Right::use && result) result(refs_.handle(*refs_.find(id)), options);
 }
 
 void cancel_cells(const Context& context, std::vector<CellRef> cells, std::string why) {

@@ -44,8 +44,8 @@ class Host {
   /// Compute threads that have nothing to run: they are about to take what is queued.
   virtual unsigned idle_threads() const = 0;
   virtual std::size_t take_exportable(std::size_t count, std::vector<scheduler::Work*>& out) = 0;
-  /// Memory of a same-node rank's arena mapped here; nullptr when it is not.
-  virtual const std::byte* peer_memory(Rank rank) const = 0;
+  /// Memory of a same-node rank's arena mapped here; empty when it is not.
+  virtual BytesView peer_memory(Rank rank) const = 0;
   /// The job cannot go on (rank 0 is lost, this rank was declared dead): ends the process.
   virtual void fatal(const std::string& why) = 0;
 };

@@ -21,18 +21,24 @@ void add_to(std::vector<std::pair<Rank, std::uint32_t>>& list, Rank rank, std::u
   list.emplace_back(rank, count);
 }
 
-void take_from(std::vector<std::pair<Rank, std::uint32_t>>& list, Rank rank, std::uint32_t count) {
-  for (auto& [r, n] : list) {
-    if (r == rank) {
-      n -= std::min(n, count);
-      if (n == 0) {
-        std::swap(list.back(), *std::find_if(list.begin(), list.end(), [&](auto& p) { return p.first == rank; }));
-        list.pop_back();
-      }
-      return;
-    }
+/// Returns how many there were to take.
+std::uint32_t take_from(std::vector<std::pair<Rank, std::uint32_t>>& list, Rank rank, std::uint32_t count_max) {
+  const auto at = std::find_if(list.begin(), list.end(), [&](const auto& item) { return item.first == rank; });
+  if (at == list.end()) return 0;
+  const auto taken = std::min(at->second, count_max);
+  at->second -= taken;
+  if (at->second == 0) {
+    std::swap(list.back(), *at);
+    list.pop_back();
   }
+  return taken;
 }
+
+bool contains(const std::vector<std::pair<Rank, std::uint32_t>>& list, Rank rank) {
+  return std::any_of(list.begin(), list.end(), [&](const auto& item) { return item.first == rank; });
+}
+
+bool is_actor(const Entry& entry) { return entry.cell->kind() == detail::CellKind::actor; }
 
 }  // namespace
 
@@ -98,7 +104,25 @@ Entry* Refs::find(ObjectId id) {
 }
 
 void Refs::grant(Entry& entry, Rank to) {
-  if (to != context_.self && context_.alive(to)) add_to(entry.grants, to, 1);
+  if (to == context_.self || !context_.alive(to)) return;
+  add_to(entry.grants, to, 1);
+  entry.given = true;
+}
+
+Refs::Right Refs::right(Rank rank, ObjectId id, bool actor) const {
+  if (const auto at = entries_.find(id);
+      at != entries_.end() && is_actor(*at->second) == actor && contains(at->second->grants, rank))
+    return Right::use;
+  const auto at = void_loans_.find(id);
+  return at != void_loans_.end() && contains(at->second, rank) ? Right::nothing : Right::none;
+}
+
+std::uint32_t Refs::end_void_loans(ObjectId id, Rank borrower, std::uint32_t count_max) {
+  const auto at = void_loans_.find(id);
+  if (at == void_loans_.end()) return 0;
+  const auto ended = take_from(at->second, borrower, count_max);
+  if (at->second.empty()) void_loans_.erase(at);
+  return ended;
 }
 
 const Value* Refs::small_value(Cell* cell, Value& room) {
@@ -149,6 +173,12 @@ void Refs::write(Writer& out, std::span<const CellRef> refs, Rank to, std::size_
   }
 }
 
+CellRef Refs::lost(bool actor, std::string why) {
+  auto cell = actor ? CellRef::adopt(make_actor_cell({})) : detail::make_plain_cell();
+  cell->complete_error(runtime_error(context_, Errc::object_lost, std::move(why)));
+  return cell;
+}
+
 std::vector<CellRef> Refs::read(Reader& in, Rank from, std::size_t arguments) {
   const auto count = in.count(3);
   std::vector<CellRef> refs;
@@ -171,21 +201,22 @@ std::vector<CellRef> Refs::read(Reader& in, Rank from, std::size_t arguments) {
       break;
     }
     auto* entry = find(id);
-    const bool known = entry != nullptr;
-    if (known && (entry->cell->kind() == detail::CellKind::actor) != (kind == 1)) {
-      in.fail();
-      break;
+    bool known = entry != nullptr;
+    if (id.owner == context_.self && from != context_.self) {
+      const auto has = right(from, id, kind == 1);
+      if (has == Right::none) {
+        in.fail();
+        break;
+      }
+      known = has == Right::use;
     }
+    const bool other_kind = known && is_actor(*entry) != (kind == 1);
     if (!known) {
       if (id.owner == context_.self) {
-        // Our own reference came back, but we freed it: only after the death of whoever held it for the sender.
-        auto cell = kind == 1 ? CellRef::adopt(make_actor_cell(id)) : detail::make_plain_cell();
-        cell->complete_error(
-            runtime_error(context_, Errc::object_lost,
-                          fmt::format("object {}.{} was freed by its owner before this reference to it "
-                                      "arrived: the rank that passed it on has died",
-                                      id.owner, id.index)));
-        refs.push_back(std::move(cell));
+        // A loan that was void: freed, after the death of whoever held it for the sender, or made up.
+        refs.push_back(lost(kind == 1, fmt::format("object {}.{} was freed by its owner before this reference to it "
+                                                   "arrived: the rank that passed it on has died",
+                                                   id.owner, id.index)));
         continue;
       }
       Cell* cell = kind == 1 ? make_actor_cell(id) : detail::make_plain_cell().detach();
@@ -196,6 +227,10 @@ std::vector<CellRef> Refs::read(Reader& in, Rank from, std::size_t arguments) {
             runtime_error(context_, Errc::owner_died,
                           fmt::format("rank {}, the owner of object {}.{}, is dead", id.owner, id.owner, id.index)));
       }
+    } else if (other_kind) {
+      // Of the two who named it, one lied. What is counted is counted all the same.
+      refs.push_back(
+          lost(kind == 1, fmt::format("two ranks disagree on whether {}.{} is an actor", id.owner, id.index)));
     } else {
       refs.push_back(handle(*entry));
     }
@@ -207,6 +242,7 @@ std::vector<CellRef> Refs::read(Reader& in, Rank from, std::size_t arguments) {
       auto out = context_.begin(MessageType::borrow);
       out.id(id);
       out.varint(from);
+      out.put(kind);
       context_.send(id.owner);
     }
   }
@@ -216,8 +252,13 @@ std::vector<CellRef> Refs::read(Reader& in, Rank from, std::size_t arguments) {
 void Refs::on_borrow(Rank from, Reader& in) {
   const auto id = in.id();
   const auto lender = static_cast<Rank>(in.varint());
-  if (!in.done() || lender >= context_.size || id.owner != context_.self) return in.fail();
-  if (auto* entry = find(id); entry != nullptr) grant(*entry, from);
+  const bool actor = in.get<std::uint8_t>() != 0;
+  if (!in.done() || lender >= context_.size || id.owner != context_.self || lender == context_.self || lender == from)
+    return in.fail();
+  if (auto* entry = find(id); entry != nullptr && entry->given && is_actor(*entry) == actor)
+    grant(*entry, from);
+  else
+    add_to(void_loans_[id], from, 1);
   if (!context_.alive(lender)) return;
   auto out = context_.begin(MessageType::loan_done);
   out.id(id);
@@ -242,11 +283,13 @@ void Refs::on_loan_done(Rank from, Reader& in) {
 
 void Refs::on_release(Rank from, Reader& in) {
   const auto id = in.id();
-  const auto count = static_cast<std::uint32_t>(in.varint());
-  if (!in.done() || id.owner != context_.self) return in.fail();
+  const auto count = in.varint();
+  if (!in.done() || id.owner != context_.self || count == 0 || count > UINT32_MAX) return in.fail();
+  // What it gives back, it has said to be lent: void loans are all among it, grants may be on their way.
+  const auto granted = static_cast<std::uint32_t>(count) - end_void_loans(id, from, static_cast<std::uint32_t>(count));
+  if (granted == 0) return;
   auto* entry = find(id);
-  if (entry == nullptr) return;
-  take_from(entry->grants, from, count);
+  if (entry == nullptr || take_from(entry->grants, from, granted) != granted) return in.fail();
   maybe_free(*entry);
 }
 
@@ -326,6 +369,8 @@ void Refs::on_rank_dead(Rank dead) {
     }
   }
   std::erase_if(held_, [&](const auto& item) { return item.first.owner == dead; });
+  for (auto& [id, borrowers] : void_loans_) take_from(borrowers, dead, UINT32_MAX);
+  std::erase_if(void_loans_, [](const auto& item) { return item.second.empty(); });
 }
 
 std::string Refs::dump() const {

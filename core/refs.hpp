@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -32,6 +33,7 @@ struct Entry {
   bool local = true;                    // handles in this rank
 
   std::vector<std::pair<Rank, std::uint32_t>> grants;  // owner: who borrows, and how many grants it was given
+  bool given = false;                                  // owner: there was a grant, to anybody
   std::vector<Rank> subscribers;                       // owner: who waits for the value
   std::uint32_t received = 0;                          // borrower: grants to give back
   std::vector<std::pair<Rank, std::uint32_t>> loans;   // borrower: passed on, not yet registered at the owner
@@ -82,6 +84,10 @@ class Fetcher {
 /// loan_done). A rank whose last handle is gone gives back all grants it received (release). Links are FIFO, so a
 /// release never overtakes the borrow it belongs to. When a rank dies, its grants and the loans towards it are dropped.
 ///
+/// A rank may name an object of ours once it was granted it, or has said that somebody lent it; else it lies, and its
+/// message does not decode. A loan of what was given to nobody (or is freed) is void: the lender may have made it up,
+/// so the borrower is answered with errors until it gives the reference back. See docs/decisions/006.
+///
 /// Threading: under the token.
 class Refs {
  public:
@@ -90,7 +96,8 @@ class Refs {
   Fetcher* fetcher = nullptr;
   /// Called when an owned actor has no handle left in the job.
   std::function<void(Entry&)> on_actor_unreferenced;
-  /// Gives the right cell to a handle that arrived (an actor hosted here gets its mailbox).
+  /// Gives the right cell to a handle that arrived (an actor hosted here gets its mailbox); without an id, one that is
+  /// to become an error.
   std::function<Cell*(ObjectId)> make_actor_cell;
 
   ObjectId new_id(std::uint64_t count = 1) {
@@ -102,6 +109,13 @@ class Refs {
   /// A new handle on a cell that the protocol knows.
   CellRef handle(Entry& entry);
   Entry* find(ObjectId id);
+  /// What a rank may do with an object of this rank.
+  enum class Right : std::uint8_t {
+    none,     ///< it was never given it, or as something else: to name it is a lie
+    nothing,  ///< it was lent what does not exist: an error is all it gets
+    use,
+  };
+  Right right(Rank rank, ObjectId id, bool actor) const;
 
   /// The reference table of a message to `to`: grants or lends each. The first `arguments` stand for their values:
   /// small ones that are here go in their place, so that nobody has to ask for them.
@@ -148,6 +162,8 @@ class Refs {
       if (entry->owned) f(*entry);
   }
   std::size_t entries() const { return entries_.size(); }
+  /// Objects of this rank that others believe to have been lent and were not.
+  std::size_t void_loans() const { return void_loans_.size(); }
   std::size_t held() const { return held_.size(); }
   /// For leak reports: "owned 0.3 grants 1:2 ...".
   std::string dump() const;
@@ -157,7 +173,9 @@ class Refs {
   const Value* small_value(Cell* cell, Value& room);
   Entry& make_entry(ObjectId id, Cell* cell, bool owned);
   void maybe_free(Entry& entry);
+  CellRef lost(bool actor, std::string why);
   void grant(Entry& entry, Rank to);
+  std::uint32_t end_void_loans(ObjectId id, Rank borrower, std::uint32_t count_max);
   void answer(Entry& entry, Rank to);
   void located(Entry& entry);
   void fetch(Entry& entry);
@@ -167,6 +185,8 @@ class Refs {
   Context& context_;
   std::unordered_map<ObjectId, Entry*> entries_;
   std::unordered_map<ObjectId, detail::Buffer> held_;
+  using Counts = std::vector<std::pair<Rank, std::uint32_t>>;
+  std::unordered_map<ObjectId, Counts> void_loans_;  // owner: by whom, and how often
   std::uint64_t next_index_ = 1;
 };
 

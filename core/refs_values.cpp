@@ -68,9 +68,10 @@ void Refs::answer(Entry& entry, Rank to) {
 
 void Refs::on_subscribe(Rank from, Reader& in) {
   const auto id = in.id();
-  if (!in.done() || id.owner != context_.self) return in.fail();
-  auto* entry = find(id);
-  if (entry == nullptr) {
+  const bool actor = in.get<std::uint8_t>() != 0;
+  const auto has = right(from, id, actor);
+  if (!in.done() || id.owner != context_.self || has == Right::none) return in.fail();
+  if (has == Right::nothing) {
     auto out = context_.begin(MessageType::value);
     out.id(id);
     out.put(ValueKind::error);
@@ -82,6 +83,7 @@ void Refs::on_subscribe(Rank from, Reader& in) {
     context_.send(from);
     return;
   }
+  auto* entry = find(id);
   if (entry->cell->ready() || entry->location) return answer(*entry, from);
   entry->subscribers.push_back(from);
   if (!entry->watch) {
@@ -132,14 +134,21 @@ void Refs::located(Entry& entry) {
                         fmt::format("object {}.{} is said to lie in rank {}, which does not hold it", entry.id.owner,
                                     entry.id.index, context_.self)));
     }
-  } else if (const auto* memory = context_.host->peer_memory(place.rank)) {
+  } else if (const auto memory = context_.host->peer_memory(place.rank); !memory.empty()) {
+    if (place.offset > memory.size() || place.size > memory.size() - place.offset) {
+      entry.cell->complete_error(runtime_error(
+          context_, Errc::object_lost,
+          fmt::format("object {}.{} is said to be {} bytes at {} of the memory of rank {}, which has {}",
+                      entry.id.owner, entry.id.index, place.size, place.offset, place.rank, memory.size())));
+      return resolved(entry);
+    }
     Value value;
     value.lazy = Value::Lazy::peer;
     value.id_owner = entry.id.owner;
     value.id_index = entry.id.index;
     // Not held: pinned() adds what keeps it in place.
     value.buffer.data =
-        std::shared_ptr<std::byte>(std::shared_ptr<std::byte>{}, const_cast<std::byte*>(memory) + place.offset);
+        std::shared_ptr<std::byte>(std::shared_ptr<std::byte>{}, const_cast<std::byte*>(memory.data()) + place.offset);
     value.buffer.size = place.size;
     value.buffer.rank = place.rank;
     value.buffer.offset = place.offset;
@@ -186,6 +195,7 @@ void Refs::subscribe(Entry& entry) {
   entry.subscribed = true;
   auto out = context_.begin(MessageType::subscribe);
   out.id(entry.id);
+  out.put(static_cast<std::uint8_t>(entry.cell->kind() == detail::CellKind::actor));
   context_.send(entry.id.owner);
 }
 
@@ -253,7 +263,7 @@ void Refs::on_value(Rank from, Reader& in) {
     if (incoming.location->rank == context_.self) {
       // We hold the result; its key is the owner's task id, so look the block up by place.
       for (const auto& [key, buffer] : held_) {
-        if (buffer.offset == incoming.location->offset) entry->hold_key = key;
+        if (key.owner == from && buffer.offset == incoming.location->offset) entry->hold_key = key;
       }
     }
     return located(*entry);

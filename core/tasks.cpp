@@ -209,7 +209,8 @@ void Tasks::on_moved(Rank from, Reader& in) {
   const auto at = pending_.find(id.index);
   // Two ranks that passed it on tell so on two links: what is later in truth may be earlier here.
   if (at == pending_.end() || at->second.spec.attempt != attempt || hops <= at->second.spec.hops) return;
-  if (at->second.stays()) return;
+  // What has come back here is on no way: only a rank that never had it says so.
+  if (at->second.stays() || at->second.where == context_.self) return;
   at->second.spec.hops = hops;
   at->second.where = where;
   at->second.via = from;

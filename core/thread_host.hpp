@@ -58,10 +58,7 @@ class ThreadHost final : public Host {
     if (side != nullptr && taken < count) taken += side->take_exportable(count - taken, out);
     return taken;
   }
-  const std::byte* peer_memory(Rank rank) const override {
-    if (shm == nullptr) return nullptr;
-    return shm->peer_memory(rank).data();
-  }
+  BytesView peer_memory(Rank rank) const override { return shm == nullptr ? BytesView{} : shm->peer_memory(rank); }
   void fatal(const std::string& why) override;
 };
 

@@ -38,7 +38,7 @@ Rank arena_of(const Array<double>& array, std::size_t count) {
   if (!is_range(array, count)) return trireme::kNoRank;
   const auto& context = trireme::core::current().context();
   const auto& buffer = array.buffer();
-  if (buffer.rank != context.self && context.host->peer_memory(buffer.rank) + buffer.offset != buffer.data.get())
+  if (buffer.rank != context.self && context.host->peer_memory(buffer.rank).data() + buffer.offset != buffer.data.get())
     return trireme::kNoRank;
   return buffer.rank;
 }

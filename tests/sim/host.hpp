@@ -67,7 +67,7 @@ class SimHost final : public core::Host, private transport::MessageHandler {
   transport::Router* router = nullptr;
   /// Sees every message that this rank gets. May be empty.
   std::function<void(Rank from, BytesView message)> on_traffic;
-  std::function<const std::byte*(Rank)> memory_of;
+  std::function<BytesView(Rank)> memory_of;
   std::function<void(const std::string&)> on_fatal;
   bool dead = false;
   /// The rank will be killed, with what its memory holds then: nobody looks for leaks there.
@@ -102,7 +102,7 @@ class SimHost final : public core::Host, private transport::MessageHandler {
   std::size_t queued() const override { return queue_.size(); }
   unsigned idle_threads() const override { return options_.cores - busy_ + picking_; }
   std::size_t take_exportable(std::size_t count, std::vector<scheduler::Work*>& out) override;
-  const std::byte* peer_memory(Rank rank) const override { return memory_of ? memory_of(rank) : nullptr; }
+  BytesView peer_memory(Rank rank) const override { return memory_of ? memory_of(rank) : BytesView{}; }
   void fatal(const std::string& why) override { on_fatal(why); }
 
  private:

@@ -169,9 +169,9 @@ void World::make_node(Rank r, const core::World& known) {
     if (!message.empty() && static_cast<std::size_t>(message[0]) < messages.size())
       ++messages[static_cast<std::size_t>(message[0])];
   };
-  node->host->memory_of = [this, r](Rank peer) -> const std::byte* {
-    if (peer >= size() || peer == r || options.node_of[peer] != options.node_of[r]) return nullptr;
-    return nodes[peer]->arena->base();
+  node->host->memory_of = [this, r](Rank peer) -> BytesView {
+    if (peer >= size() || peer == r || options.node_of[peer] != options.node_of[r]) return {};
+    return nodes[peer]->arena->memory();
   };
   node->host->on_fatal = [this, r](const std::string& why) {
     if (!nodes[r]->dead) failures.push_back(fmt::format("rank {} gave up: {}", r, why));
@@ -272,6 +272,7 @@ std::string World::leaks() {
     };
     count(core.refs().entries(), "entries of references");
     count(core.refs().held(), "held results");
+    count(core.refs().void_loans(), "objects that were never lent");
     if (core.refs().entries() + core.refs().held() != 0) text += core.refs().dump();
     count(core.tasks().pending(), "pending tasks or calls");
     text += core.tasks().dump();
