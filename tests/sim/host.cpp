@@ -59,10 +59,22 @@ struct Stack {
       return stack;
     }
     auto* stack = new Stack;
-    stack->fiber = scheduler::Fiber::create(kStackBytes, &Stack::entry, stack);
-    TRIREME_CHECK(stack->fiber != nullptr, "no memory for a stack");
+    stack->fiber = make_fiber(stack);
     all().push_back(stack);
     return stack;
+  }
+  static std::unique_ptr<scheduler::Fiber> make_fiber(Stack* stack) {
+    auto fiber = scheduler::Fiber::create(kStackBytes, &Stack::entry, stack);
+    TRIREME_CHECK(fiber != nullptr, "no memory for a stack");
+    return fiber;
+  }
+  /// What lies on it is not unwound; the strand, which others of its rank may still point to, stays.
+  void drop_strand() {
+    static auto* dropped = new std::vector<std::shared_ptr<Strand>>;
+    dropped->push_back(std::exchange(strand, nullptr));
+    fiber = nullptr;
+    fiber = make_fiber(this);
+    pool().push_back(this);
   }
   static void entry(void* argument) {
     auto* self = static_cast<Stack*>(argument);
@@ -102,6 +114,12 @@ void Strand::start(std::shared_ptr<Strand> strand) {
 void Strand::resume() {
   TRIREME_CHECK(running_strand == nullptr, "a strand goes on from the network's event loop");
   stack_->enter();
+}
+
+void Strand::drop_all(const core::RankCore* core) {
+  TRIREME_CHECK(running_strand == nullptr, "a rank is buried from outside of its strands");
+  for (auto* stack : Stack::all())
+    if (stack->strand != nullptr && stack->strand->core == core) stack->drop_strand();
 }
 
 void Strand::stop() { stack_->fiber->switch_to(*stack_->starter); }

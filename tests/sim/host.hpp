@@ -24,6 +24,8 @@ class Strand : public std::enable_shared_from_this<Strand> {
   /// Called on the strand: back to whoever started or resumed it.
   void stop();
   static Strand* running();
+  /// The rank is dead and its world ends: its strands never go on, and their stacks are there for others.
+  static void drop_all(const core::RankCore* core);
   std::size_t stack_left() const;
 
   std::function<void()> body;

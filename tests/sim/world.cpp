@@ -1,7 +1,6 @@
 #include "tests/sim/world.hpp"
 
 #include <fmt/format.h>
-#include <sys/mman.h>
 
 #include <algorithm>
 
@@ -35,7 +34,7 @@ std::unique_ptr<objstore::Arena> make_arena(std::uint64_t bytes) {
   return std::move(*arena);
 }
 
-/// Ranks that were killed: their memory stays as it was, for nobody takes a process apart that died.
+/// Ranks that were killed: their objects stay as they were, for nobody takes a process apart that died.
 std::vector<std::unique_ptr<World::Node>>& graveyard() {
   static auto* nodes = new std::vector<std::unique_ptr<World::Node>>;
   return *nodes;
@@ -233,7 +232,9 @@ World::~World() {
   for (auto& node : nodes) {
     if (node == nullptr) continue;
     if (node->dead || node->host->blocked() != 0) {
-      madvise(node->arena->base(), node->arena->bytes(), MADV_REMOVE);
+      // Its stacks and its arena go, or a process ran out of descriptors and maps after some ten thousand worlds.
+      Strand::drop_all(node->core.get());
+      node->arena.reset();
       graveyard().push_back(std::move(node));
       continue;
     }

@@ -1,0 +1,85 @@
+#include "tests/sim/world.hpp"
+
+#include <doctest/doctest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include "core/current.hpp"
+#include "trireme/runtime.hpp"
+#include "trireme/task.hpp"
+
+namespace trireme::sim {
+namespace {
+
+World* world_now = nullptr;
+std::size_t died_waiting = 0;
+
+long take_long() {
+  world_now->at(core::current().context().self).host->compute(kSecond);
+  return 1;
+}
+TaskOptions on(Rank rank) {
+  TaskOptions options;
+  options.placement = Placement::on(rank);
+  options.max_retries = 0;
+  return options;
+}
+
+long wait_long() { return get(submit_with<&take_long>(on(0))); }
+
+/// Rank 1 dies in the middle of two tasks, one of which waits.
+void run_a_world(std::uint64_t seed) {
+  WorldOptions options;
+  options.network.ranks = 2;
+  options.network.seed = seed;
+  options.node_of = {0, 1};
+  options.cores = 2;
+  World world(options, seed);
+  world_now = &world;
+  bool lost = false;
+  auto& host = *world.at(0).host;
+  world.network.schedule(0, 0, [&] {
+    host.run_program([&] {
+      const auto busy = submit_with<&take_long>(on(1));
+      const auto waits = submit_with<&wait_long>(on(1));
+      for (int i = 0; i < 100 && world.at(1).host->blocked() == 0; ++i) host.compute(kMillisecond);
+      died_waiting += world.at(1).host->blocked();
+      world.kill(1);
+      CHECK_THROWS_AS(get(busy), Exception);
+      CHECK_THROWS_AS(get(waits), Exception);
+      lost = true;
+    });
+  });
+  REQUIRE(world.settle(100'000));
+  CHECK(lost);
+  CHECK(world.leaks() == "");
+}
+
+std::ptrdiff_t descriptors() {
+  const std::filesystem::directory_iterator all("/proc/self/fd");
+  return std::distance(begin(all), end(all));
+}
+std::ptrdiff_t maps() {
+  std::ifstream file("/proc/self/maps");
+  std::ptrdiff_t count = 0;
+  for (std::string line; std::getline(file, line);) ++count;
+  return count;
+}
+
+}  // namespace
+
+TEST_CASE("a world with a rank that died keeps no descriptor and no map") {
+  for (std::uint64_t seed = 1; seed <= 3; ++seed) run_a_world(seed);
+  const auto descriptors_before = descriptors();
+  const auto maps_before = maps();
+  constexpr std::uint64_t kWorlds = 40;
+  for (std::uint64_t seed = 4; seed < 4 + kWorlds; ++seed) run_a_world(seed);
+  CHECK(died_waiting > kWorlds / 2);
+  CHECK(descriptors() == descriptors_before);
+  // The heap may have grown by some.
+  CHECK(maps() < maps_before + static_cast<std::ptrdiff_t>(kWorlds) / 2);
+}
+
+}  // namespace trireme::sim
