@@ -10,7 +10,6 @@ namespace trireme::core {
 
 namespace {
 
-
 void add_to(std::vector<std::pair<Rank, std::uint32_t>>& list, Rank rank, std::uint32_t count) {
   for (auto& [r, n] : list) {
     if (r == rank) {
