@@ -102,7 +102,7 @@ void Actors::place(ActorCell* cell, detail::CallBase* construct, const ActorOpti
   Rank rank = context_.self;
   std::int32_t bundle = -1;
   const bool holds = !demand.resources.empty() || demand.strategy == scheduler::Strategy::placement_group;
-  if (!holds && demand.strategy == scheduler::Strategy::normal) {
+  if (!holds && demand.strategy == scheduler::Strategy::normal && demand.labels.empty()) {
     // Nothing says where: ranks in turn, beginning with this one.
     for (std::uint32_t i = 0; i < context_.size; ++i) {
       rank = (context_.self + round_robin_++) % context_.size;

@@ -46,8 +46,9 @@ void ask_protocol(RankCore& core, F start) {
 }
 
 bool ordinary(const Resources& resources, const Placement& placement, double default_cpus) {
-  return placement.kind == Placement::Kind::automatic && resources.cpus.value_or(default_cpus) == default_cpus &&
-         resources.gpus == 0 && resources.memory == 0 && resources.custom.empty();
+  return placement.kind == Placement::Kind::automatic && placement.labels.empty() &&
+         resources.cpus.value_or(default_cpus) == default_cpus && resources.gpus == 0 && resources.memory == 0 &&
+         resources.custom.empty();
 }
 
 }  // namespace
@@ -255,7 +256,7 @@ CellRef spawn_actor(CallBase* construct, const ActorOptions& options, const char
       core.context().size == 1 || (placement.kind == Placement::Kind::rank && placement.rank == core.context().self);
   Placement anywhere;
   if (here && deps_ready && options.name.empty() && !options.detached &&
-      core::ordinary(options.resources, anywhere, 0) &&
+      core::ordinary(options.resources, anywhere, 0) && placement.labels.empty() &&
       (placement.kind == Placement::Kind::automatic || placement.kind == Placement::Kind::rank)) {
     return core.actors().spawn_here(construct, options.max_concurrency);
   }

@@ -2,6 +2,16 @@
 
 namespace trireme::core {
 
+std::vector<scheduler::LabelRule> rules_of(const std::vector<LabelRule>& labels) {
+  using Op = scheduler::LabelRule::Op;
+  std::vector<scheduler::LabelRule> rules;
+  for (const auto& [label, values, wanted] : labels) {
+    const auto op = values.empty() ? (wanted ? Op::exists : Op::does_not_exist) : (wanted ? Op::in : Op::not_in);
+    rules.push_back({label, op, values});
+  }
+  return rules;
+}
+
 scheduler::Demand demand_of(const Resources& resources, const Placement& placement, double default_cpus, Error& error) {
   scheduler::Demand demand;
   const auto set = [&](std::string_view name, double amount) {
@@ -12,6 +22,7 @@ scheduler::Demand demand_of(const Resources& resources, const Placement& placeme
   if (resources.memory != 0) demand.resources.set_memory_bytes(static_cast<std::int64_t>(resources.memory));
   for (const auto& [name, amount] : resources.custom) set(name, amount);
   using Kind = Placement::Kind;
+  if (placement.kind != Kind::group) demand.labels = rules_of(placement.labels);
   switch (placement.kind) {
     case Kind::automatic:
       break;

@@ -26,15 +26,8 @@ struct PlacementGroup::State {
 namespace {
 
 scheduler::BundleRules rules_of(const std::vector<std::vector<LabelRule>>& labels) {
-  using Op = scheduler::LabelRule::Op;
   scheduler::BundleRules rules;
-  for (const auto& bundle : labels) {
-    auto& mine = rules.emplace_back();
-    for (const auto& [label, values, wanted] : bundle) {
-      const auto op = values.empty() ? (wanted ? Op::exists : Op::does_not_exist) : (wanted ? Op::in : Op::not_in);
-      mine.push_back({label, op, values});
-    }
-  }
+  for (const auto& bundle : labels) rules.push_back(core::rules_of(bundle));
   // Without conditions the plan need not look at labels.
   const bool any = std::any_of(rules.begin(), rules.end(), [](const auto& rule) { return !rule.empty(); });
   return any ? rules : scheduler::BundleRules{};

@@ -8,7 +8,9 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 #include <string_view>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -113,6 +115,9 @@ std::string_view text_of(PyObject* object);
 void bind_options(py::module_& module);
 /// Null for None. Valid while the object lives and is not changed.
 const CallerOptions* caller_options(py::handle object);
+/// Tests of labels as the package writes them (_labels.py): label, whether it must match, values (none: must exist).
+using PythonRules = std::vector<std::tuple<std::string, bool, std::vector<std::string>>>;
+std::vector<LabelRule> rules_of(const PythonRules& tests);
 py::object make_group(GroupHandle handle);
 /// By its id, made by whichever process; not counted.
 py::object find_group(std::string_view id);

@@ -128,7 +128,7 @@ GroupStrategy strategy_of(std::string_view name) {
 }
 
 /// (label, wanted, values) of each condition.
-using PythonLabels = std::vector<std::vector<std::tuple<std::string, bool, std::vector<std::string>>>>;
+using PythonLabels = std::vector<PythonRules>;
 
 py::object create_group(Core& core, py::handle strategy, const std::vector<std::map<std::string, double>>& bundles,
                         const PythonLabels& conditions) {
@@ -149,10 +149,7 @@ py::object create_group(Core& core, py::handle strategy, const std::vector<std::
     }
   }
   GroupLabels labels;
-  for (const auto& of_bundle : conditions) {
-    auto& each = labels.emplace_back();
-    for (const auto& [label, wanted, values] : of_bundle) each.push_back({label, values, wanted});
-  }
+  for (const auto& of_bundle : conditions) labels.push_back(rules_of(of_bundle));
   GroupHandle handle;
   {
     const Unlocked unlocked;

@@ -56,6 +56,7 @@ struct Options {
   std::int64_t rank = -1;
   std::string node;
   bool soft = false;
+  PythonRules labels;
   std::shared_ptr<Group> group;
   int bundle = -1;
   std::int32_t max_retries = 3;
@@ -86,6 +87,7 @@ struct Options {
     } else if (spread) {
       out.call.placement = Placement::spread();
     }
+    if (group == nullptr) out.call.placement.labels = rules_of(labels);
     out.call.max_retries = max_retries;
     out.call.name = name;
     out.call.detached = detached;
@@ -108,6 +110,12 @@ void attribute(py::class_<Options>& type, const char* name, T Options::*member) 
 }
 
 }  // namespace
+
+std::vector<LabelRule> rules_of(const PythonRules& tests) {
+  std::vector<LabelRule> rules;
+  for (const auto& [label, wanted, values] : tests) rules.push_back({label, values, wanted});
+  return rules;
+}
 
 const CallerOptions* caller_options(py::handle object) {
   if (object.is_none()) return nullptr;
@@ -147,6 +155,7 @@ void bind_options(py::module_& module) {
   attribute(options, "rank", &Options::rank);
   attribute(options, "node", &Options::node);
   attribute(options, "soft", &Options::soft);
+  attribute(options, "labels", &Options::labels);
   attribute(options, "group", &Options::group);
   attribute(options, "bundle", &Options::bundle);
   attribute(options, "max_retries", &Options::max_retries);

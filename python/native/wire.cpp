@@ -92,8 +92,8 @@ std::optional<PackedLayout> unpack(BytesView blob) {
 }
 
 bool CallOptions::placed() const {
-  return placement.kind != Placement::Kind::automatic || resources.cpus.value_or(1) != 1 || resources.gpus != 0 ||
-         resources.memory != 0 || !resources.custom.empty();
+  return placement.kind != Placement::Kind::automatic || !placement.labels.empty() || resources.cpus.value_or(1) != 1 ||
+         resources.gpus != 0 || resources.memory != 0 || !resources.custom.empty();
 }
 
 void encode_resources(Writer& out, const Resources& resources) {
@@ -122,29 +122,38 @@ Resources decode_resources(Reader& in) {
   return resources;
 }
 
+namespace {
+
+void encode_rules(Writer& out, const std::vector<LabelRule>& rules) {
+  out.varint(rules.size());
+  for (const auto& rule : rules) {
+    out.text(rule.label);
+    out.put(static_cast<std::uint8_t>(rule.wanted));
+    out.varint(rule.values.size());
+    for (const auto& value : rule.values) out.text(value);
+  }
+}
+
+std::vector<LabelRule> decode_rules(Reader& in) {
+  std::vector<LabelRule> rules(in.count(3));
+  for (auto& rule : rules) {
+    rule.label = in.text();
+    rule.wanted = in.get<std::uint8_t>() != 0;
+    for (auto left = in.count(); left != 0 && in.ok(); --left) rule.values.emplace_back(in.text());
+  }
+  return rules;
+}
+
+}  // namespace
+
 void encode_labels(Writer& out, const GroupLabels& labels) {
   out.varint(labels.size());
-  for (const auto& bundle : labels) {
-    out.varint(bundle.size());
-    for (const auto& rule : bundle) {
-      out.text(rule.label);
-      out.put(static_cast<std::uint8_t>(rule.wanted));
-      out.varint(rule.values.size());
-      for (const auto& value : rule.values) out.text(value);
-    }
-  }
+  for (const auto& bundle : labels) encode_rules(out, bundle);
 }
 
 GroupLabels decode_labels(Reader& in) {
   GroupLabels labels(in.count());
-  for (auto& bundle : labels) {
-    bundle.resize(in.count(3));
-    for (auto& rule : bundle) {
-      rule.label = in.text();
-      rule.wanted = in.get<std::uint8_t>() != 0;
-      for (auto left = in.count(); left != 0 && in.ok(); --left) rule.values.emplace_back(in.text());
-    }
-  }
+  for (auto& bundle : labels) bundle = decode_rules(in);
   return labels;
 }
 
@@ -157,6 +166,7 @@ void CallOptions::encode(Writer& out) const {
   out.varint(placement.group);
   out.put(placement.group_owner);
   out.put(static_cast<std::int32_t>(placement.bundle));
+  encode_rules(out, placement.labels);
   out.put(max_retries);
   out.text(name);
   out.put(static_cast<std::uint8_t>(detached));
@@ -172,6 +182,7 @@ CallOptions CallOptions::decode(Reader& in) {
   options.placement.group = in.varint();
   options.placement.group_owner = in.get<Rank>();
   options.placement.bundle = in.get<std::int32_t>();
+  options.placement.labels = decode_rules(in);
   options.max_retries = in.get<std::int32_t>();
   options.name = in.text();
   options.detached = in.get<std::uint8_t>() != 0;

@@ -75,6 +75,7 @@ class Options:
     rank: int  # -1: no affinity
     node: str  # "": no affinity; a node id as in ranks()
     soft: bool
+    labels: list[tuple[str, bool, tuple[str, ...]]]  # as in create_group(), of its rank; not with `group`
     group: Group | None
     bundle: int  # -1: any
     max_retries: int  # tasks: runs again when its worker or rank died; -1 without limit

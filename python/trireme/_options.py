@@ -244,4 +244,4 @@ def strategy_of(options: Options) -> Any:
 def is_dynamic_place(options: Options) -> bool:
     """True when the place depends on the cluster as it is now, so that it is chosen at every call."""
     strategy = options.get("scheduling_strategy")
-    return bool(options.get("label_selector")) or getattr(strategy, "_trireme_dynamic", False)
+    return getattr(strategy, "_trireme_dynamic", False)

@@ -13,7 +13,13 @@ import trireme
 from conftest import eventually
 from trireme.cluster_utils import Cluster
 from trireme.util.placement_group import placement_group
-from trireme.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
+from trireme.util.scheduling_strategies import (
+    Exists,
+    In,
+    NodeAffinitySchedulingStrategy,
+    NodeLabelSchedulingStrategy,
+    PlacementGroupSchedulingStrategy,
+)
 
 
 @pytest.fixture
@@ -177,6 +183,46 @@ def test_what_fits_no_node_waits_for_one_that_does(cluster):
     node = cluster.add_node(num_cpus=2, resources={"late": 5})
     assert trireme.get([task, *calls, in_group], timeout=60) == [node.unique_id] * 5
     assert group.wait(60)
+
+
+def test_labels_that_no_node_has_wait_for_one_that_does(cluster):
+    trireme.init(address=cluster.address)
+
+    @trireme.remote
+    def where():
+        return trireme.get_runtime_context().get_node_id()
+
+    @trireme.remote(num_cpus=0, label_selector={"side": "in(late, later)"})
+    class Actor:
+        def where(self):
+            return trireme.get_runtime_context().get_node_id()
+
+    @trireme.remote(num_cpus=0)
+    def from_a_task(task):
+        return trireme.get(task.remote())
+
+    late = where.options(label_selector={"side": "late"})
+    exists = NodeLabelSchedulingStrategy({"side": Exists()}, soft={"side": In("nowhere")})
+    tasks = [late.remote(), where.options(scheduling_strategy=exists).remote(), from_a_task.remote(late)]
+    actor = Actor.remote()
+    calls = [actor.where.remote() for _ in range(3)]
+    spread = where.options(label_selector={"side": "late"}, scheduling_strategy="SPREAD").remote()
+    selectors = [{"side": "late"}, {"side": "!late"}]
+    group = placement_group([{"CPU": 0.1}] * 2, "SPREAD", bundle_label_selector=selectors)
+    in_group = where.options(num_cpus=0.1, scheduling_strategy=PlacementGroupSchedulingStrategy(group, 0)).remote()
+    cancelled = late.remote()
+    trireme.cancel(cancelled)
+    with pytest.raises(trireme.exceptions.TaskCancelledError):
+        trireme.get(cancelled, timeout=60)
+    # A node that does not help changes nothing.
+    cluster.add_node(num_cpus=1, labels={"slide": "late"})
+    asked = [*tasks, *calls, spread, in_group]
+    assert trireme.wait([*asked, group.ready()], num_returns=1, timeout=0.5)[0] == []
+    node = cluster.add_node(num_cpus=2, labels={"side": "late"})
+    assert trireme.get(asked, timeout=60) == [node.unique_id] * len(asked)
+    assert group.wait(60)
+    # The strategy prefers what is there now.
+    assert trireme.get(where.options(scheduling_strategy=exists).remote(), timeout=60) == node.unique_id
 
 
 def test_a_node_that_joined_dies_and_another_takes_its_place(cluster):

@@ -55,7 +55,14 @@ def test_node_affinity(runtime, where):
 
 
 def test_labels(runtime, where, ranks):
-    from trireme.util.scheduling_strategies import DoesNotExist, Exists, In, NodeLabelSchedulingStrategy, NotIn
+    from trireme.util.scheduling_strategies import (
+        DoesNotExist,
+        Exists,
+        In,
+        NodeAffinitySchedulingStrategy,
+        NodeLabelSchedulingStrategy,
+        NotIn,
+    )
 
     labelled = {n["NodeID"]: n["Labels"] for n in runtime.nodes()}
     with_rack = {node for node, labels in labelled.items() if "rack" in labels}
@@ -74,8 +81,25 @@ def test_labels(runtime, where, ranks):
     if ranks > 1:
         assert run(NodeLabelSchedulingStrategy({"rack": DoesNotExist()})) not in with_rack
         assert run(label_selector={"rack": "!in(r1)"}) not in with_rack
-    with pytest.raises(runtime.exceptions.TaskUnschedulableError, match="r7"):
+    assert run("SPREAD", label_selector={"rack": "r1"}) in with_rack
+    with pytest.raises(runtime.exceptions.TaskUnschedulableError, match="r7.*rack=r1.*cannot grow"):
         run(label_selector={"rack": "r7"})
+    with pytest.raises(runtime.exceptions.TaskUnschedulableError, match="r7"):
+        run(NodeLabelSchedulingStrategy({"rack": In("r7")}))
+    with pytest.raises(runtime.exceptions.ActorUnschedulableError, match="r7"):
+        runtime.get(actor_class(runtime).options(label_selector={"rack": "r7"}).remote().where.remote(), timeout=60)
+    actor = actor_class(runtime).options(num_cpus=0, label_selector={"rack": "r1"}).remote()
+    assert runtime.get(actor.where.remote(), timeout=60) in with_rack
+    for node in runtime.nodes():
+        # Both must hold.
+        there = where.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False), label_selector={"rack": "r1"}
+        ).remote()
+        if node["NodeID"] in with_rack:
+            assert runtime.get(there, timeout=60) in with_rack
+        else:
+            with pytest.raises(runtime.exceptions.TaskUnschedulableError, match="labelled otherwise"):
+                runtime.get(there, timeout=60)
     with pytest.raises(TypeError, match="In"):
         NodeLabelSchedulingStrategy({"rack": "r1"})
     with pytest.raises(ValueError, match="at least one"):

@@ -15,8 +15,12 @@ void Driver::ask_late() {
     case 0:
     case 1: {
       TaskOptions options;
-      options.resources = resources;
       const auto value = late_rng_.next();
+      // What it has, or how it is labelled.
+      if (value % 2 == 0)
+        options.resources = resources;
+      else
+        options.placement.labels.push_back({"late", {}, true});
       if (late_rng_.chance(0.5))
         add(submit_with<&leaf>(options, new_order(value)), eval_leaf(value), {}, "leaf on a late rank");
       else {
@@ -37,9 +41,13 @@ void Driver::ask_late() {
     }
     case 3: {
       ActorOptions options;
-      options.resources = resources;
       const auto key = ledger->actor_key();
-      auto actor = spawn_with<Account>(options, late_rng_.next(), key, 1U);
+      const auto first = late_rng_.next();
+      if (first % 2 == 0)
+        options.resources = resources;
+      else
+        options.placement.labels.push_back({"late", {"yes"}, true});
+      auto actor = spawn_with<Account>(options, first, key, 1U);
       for (auto n = 1 + late_rng_.below(3); n > 0; --n) {
         const auto value = late_rng_.next();
         add(actor.call<&Account::add>(caller_.order(key, value)), eval_add(value), {key},

@@ -116,7 +116,10 @@ scheduler::RankInfo World::info_of(Rank rank) const {
   TRIREME_CHECK(info.total.set("seat", 4).ok(), "seats");
   TRIREME_CHECK(info.total.set("desk", 2).ok(), "desks");
   // Enough for all that may hold some at a time.
-  if (rank + options.seats >= options.network.ranks) TRIREME_CHECK(info.total.set("late", 1'000).ok(), "late");
+  if (rank + options.seats >= options.network.ranks) {
+    TRIREME_CHECK(info.total.set("late", 1'000).ok(), "late");
+    info.labels["late"] = "yes";
+  }
   return info;
 }
 

@@ -136,8 +136,6 @@ class NodeLabelSchedulingStrategy:
         Likewise; nodes for which these hold too are preferred.
     """
 
-    _trireme_dynamic = True
-
     def __init__(self, hard: dict[str, Any], *, soft: dict[str, Any] | None = None) -> None:
         if not hard and not soft:
             raise ValueError("NodeLabelSchedulingStrategy needs a condition in hard or in soft")
@@ -145,12 +143,12 @@ class NodeLabelSchedulingStrategy:
         self.soft = dict(soft or {})
         self._hard = [_test(label, condition) for label, condition in self.hard.items()]
         self._soft = [_test(label, condition) for label, condition in self.soft.items()]
+        self._trireme_dynamic = bool(soft)
 
     def _trireme_place(self, native: Any) -> None:
         from trireme._labels import place
 
-        conditions = ", ".join(f"{label}: {_show(condition)}" for label, condition in self.hard.items())
-        place(native, self._hard, self._soft, f"NodeLabelSchedulingStrategy({{{conditions}}})")
+        place(native, self._hard, self._soft)
 
 
 def _test(label: str, condition: Any) -> tuple[str, bool, tuple[str, ...]]:
@@ -163,7 +161,3 @@ def _test(label: str, condition: Any) -> tuple[str, bool, tuple[str, ...]]:
     if isinstance(condition, DoesNotExist):
         return label, False, ()
     raise TypeError(f"the condition on label {label!r} must be In(...), NotIn(...), Exists() or DoesNotExist(), not {condition!r}")
-
-
-def _show(condition: Any) -> str:
-    return f"{type(condition).__name__}({', '.join(map(repr, getattr(condition, 'values', ())))})"
