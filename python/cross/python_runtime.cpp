@@ -109,6 +109,7 @@ struct Call {
 void print_logs(RankApi& api) {
   for (auto lines = api.next_logs(); !lines.empty(); lines = api.next_logs()) {
     for (const auto& line : lines) {
+      if (line.text.starts_with(kCallMark)) continue;
       auto* out = line.stream == 1 ? stdout : stderr;
       fmt::print(out, "({}{}pid={} rank={}) {}\n", line.label, line.label.empty() ? "" : " ", line.pid, api.rank(),
                  line.text);

@@ -106,7 +106,9 @@ py::object take_error() {
 
 }  // namespace
 
-bool run_plain(WorkerCore& core, WorkItem& item) {
+namespace {
+
+bool run_known(WorkerCore& core, WorkItem& item) {
   BytesView data;
   if (core.plain.empty() || item.kind == WorkItem::Kind::cancel || item.kind == WorkItem::Kind::create ||
       item.streaming || !plain_arguments(item, data))
@@ -141,6 +143,14 @@ bool run_plain(WorkerCore& core, WorkItem& item) {
   const auto work = known.work;
   core.failed(to_task(std::move(item)), work, error);
   return true;
+}
+
+}  // namespace
+
+bool run_plain(WorkerCore& core, WorkItem& item) {
+  const bool ran = run_known(core, item);
+  if (core.wrote) core.end_output();
+  return ran;
 }
 
 namespace {

@@ -125,10 +125,11 @@ bool wait_in_loop(WorkerCore& core, int descriptor, py::handle timeout) {
   return core.worker->wait_in_loop(descriptor, deadline);
 }
 
-void set_hooks(WorkerCore& core, py::object enter, py::object deliver, py::object failed) {
+void set_hooks(WorkerCore& core, py::object enter, py::object deliver, py::object failed, py::object end_output) {
   core.enter = std::move(enter);
   core.deliver = std::move(deliver);
   core.failed = std::move(failed);
+  core.end_output = std::move(end_output);
 }
 
 void add_plain(WorkerCore& core, py::handle meta, py::object work, py::object function, const std::string& name) {
@@ -219,7 +220,8 @@ void bind_worker(py::module_& module) {
       .def("wait_in_loop", &wait_in_loop, py::arg("descriptor"), py::arg("timeout"))
       .def("take", &take, "The next piece of work that has come already, or None.")
       .def("told_to_leave", [](WorkerCore& self) { return self.worker->told_to_leave(); })
-      .def("set_hooks", &set_hooks, py::arg("enter"), py::arg("deliver"), py::arg("failed"))
+      .def("set_hooks", &set_hooks, py::arg("enter"), py::arg("deliver"), py::arg("failed"), py::arg("end_output"))
+      .def_readwrite("wrote", &WorkerCore::wrote)
       .def("add_plain", &add_plain, py::arg("meta"), py::arg("work"), py::arg("function"), py::arg("name"))
       .def("set_records", &set_records, py::arg("records"), py::arg("kind"))
       .def_property(

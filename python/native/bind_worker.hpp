@@ -29,6 +29,8 @@ struct WorkerCore : Core {
   py::object current;        ///< the work that the package entered last
   py::object enter, failed;  ///< methods of the package: enter(work), failed(task, work, error)
   py::object deliver;        ///< deliver(token, result): a result that is not plain
+  py::object end_output;     ///< what runs has `wrote`: the next is another's
+  bool wrote = false;
   Records* records = nullptr;
   py::object records_of;                  ///< what holds them
   std::uint32_t kind = 0;                 ///< in the records: of tasks or of an actor's calls

@@ -175,8 +175,10 @@ void Pool::add_output(Worker& worker, int stream, std::string_view text, bool en
   auto& line = worker.line[stream];
   std::vector<LogLine> lines;
   const auto emit = [&](std::string_view whole) {
-    worker.tail.emplace_back(whole);
-    if (worker.tail.size() > kTailLines) worker.tail.pop_front();
+    if (!whole.starts_with(kCallMark)) {
+      worker.tail.emplace_back(whole);
+      if (worker.tail.size() > kTailLines) worker.tail.pop_front();
+    }
     lines.push_back({worker.pid, stream + 1, worker.label, std::string(whole)});
   };
   line.append(text);

@@ -3,6 +3,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "python/native/api.hpp"
@@ -21,6 +22,9 @@ struct RankOptions {
   int zygote_pid = -1;
   int prestart = -1;  ///< workers that are started at once; below 0: one per CPU
 };
+
+/// Begins a line that is none: which call writes what follows (python/trireme/_output.py).
+inline constexpr std::string_view kCallMark = "\x1e__trireme_call__:";
 
 /// A line that a worker wrote.
 struct LogLine {

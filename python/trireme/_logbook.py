@@ -24,9 +24,9 @@ class Logbook:
     def _open(self) -> None:
         self._file = open(self._folder / _NEW, "a", encoding="utf-8", errors="replace")  # noqa: SIM115 - until close()
 
-    def add(self, pid: int, stream: int, label: str, text: str) -> None:
-        """Keep a line that a worker wrote to stream 1 or 2."""
-        line = {"time": time.time(), "pid": pid, "stream": stream, "label": label, "text": text}
+    def add(self, pid: int, stream: int, label: str, text: str, call: int) -> None:
+        """Keep a line that a worker wrote to stream 1 or 2; `call` is the token of the call that wrote it, 0 when not known."""
+        line = {"time": time.time(), "pid": pid, "stream": stream, "label": label, "text": text, "call": call}
         self._file.write(json.dumps(line) + "\n")
         if self._file.tell() > LIMIT_BYTES:
             self._file.close()
@@ -45,7 +45,7 @@ class Logbook:
 _book: Logbook | None = None
 
 
-def keep(pid: int, stream: int, label: str, text: str) -> None:
+def keep(pid: int, stream: int, label: str, text: str, call: int) -> None:
     """Add a line to the book of this rank's session. By the thread that reads the workers' output."""
     global _book
     if _book is None:
@@ -53,7 +53,7 @@ def keep(pid: int, stream: int, label: str, text: str) -> None:
         if folder is None:
             return
         _book = Logbook(folder)
-    _book.add(pid, stream, label, text)
+    _book.add(pid, stream, label, text, call)
 
 
 def flush() -> None:

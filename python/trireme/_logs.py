@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from trireme import _logbook
+from trireme import _logbook, _output
 from trireme._progress import MARK, display
 
 #: The same text from other processes within this time is counted, not shown.
@@ -27,6 +27,8 @@ class Printer:
         self._settings = settings
         self._lock = threading.Lock()
         self._folded: dict[str, _Folded] = {}
+        #: By process and stream the token of the call that writes.
+        self._writers: dict[tuple[int, int], int] = {}
         self._timer: threading.Timer | None = None
         self._thread = threading.Thread(target=self._run, name="trireme-logs", daemon=True)
 
@@ -46,9 +48,12 @@ class Printer:
             if shown is None:
                 shown = self._ask()
             for pid, stream, label, text in lines:
+                if text.startswith(_output.MARK):
+                    self._writers[pid, stream] = int(text[len(_output.MARK) :], 16)
+                    continue
                 if text.startswith(MARK) and display().take(text):
                     continue
-                _logbook.keep(pid, stream, label, text)
+                _logbook.keep(pid, stream, label, text, self._writers.get((pid, stream), 0))
                 if shown:
                     self.add(pid, stream, label, text)
             _logbook.flush()

@@ -177,7 +177,8 @@ class WorkerCore(_Core):
     env: str
     running: int  # token of what the main thread runs
     current: Any  # the work that was entered last
-    def set_hooks(self, enter: Callable, deliver: Callable, failed: Callable) -> None: ...
+    wrote: bool  # what runs wrote to a standard stream: `end_output` is called when it is over
+    def set_hooks(self, enter: Callable, deliver: Callable, failed: Callable, end_output: Callable) -> None: ...
     def add_plain(self, meta: bytes, work: Any, function: Callable, name: str) -> None:
         """Calls with that meta and plain arguments run inside of next()."""
     def set_records(self, records: Records | None, kind: int) -> None: ...

@@ -15,7 +15,7 @@ from typing import Any
 
 import _signal
 
-from trireme import _errors, _observe, _reseed, _state
+from trireme import _errors, _observe, _output, _reseed, _state
 from trireme._functions import imported
 from trireme._native import WorkerCore
 from trireme._serialization import NONE_RESULT, _loads, load_with_refs, pack, unpack_args
@@ -86,7 +86,7 @@ class Worker:
     def run(self) -> None:
         step, next_task = self.step, self.core.next
         # Plain calls of known functions and methods run inside of next(): see _know().
-        self.core.set_hooks(self._enter, self._deliver_one, self._failed_plain)
+        self.core.set_hooks(self._enter, self._deliver_one, self._failed_plain, self._end_output)
         if _observe.recorder is not None:
             self.core.set_records(_observe.recorder.records, _observe.TASK)
         # A task is dropped before the next is waited for, and with it what it holds in the arena.
@@ -169,6 +169,8 @@ class Worker:
                     continue
                 self.fail(task, work.name, error)
             break
+        if core.wrote:
+            self._end_output()
         if work.max_calls:
             self._count_call(task.meta, work)
 
@@ -177,6 +179,10 @@ class Worker:
     def _know(self, meta: bytes, work: Work) -> None:
         if work.plain and not work.gpus and not work.max_calls and self._mode is None:
             self.core.add_plain(meta, work, work.function, work.name)
+
+    def _end_output(self) -> None:
+        self.core.wrote = False
+        _output.end()
 
     def _deliver_one(self, token: int, result: Any) -> None:
         self.core.finish(token, (pack(result),))
@@ -394,6 +400,11 @@ class Worker:
             return self.actor_spec.get("name", "actor")
         return "an actor's constructor" if task.kind == "create" else "a task"
 
+    @property
+    def concurrent(self) -> bool:
+        """Calls may run at the same time."""
+        return self._mode is not None
+
     def token(self) -> int:
         """Of the call that the calling thread or coroutine runs; 0 for none."""
         return self._mode.token() if self._mode is not None else self.core.running
@@ -477,8 +488,7 @@ def _leave(status: int) -> None:
 
 def prepare_process() -> None:
     """What holds in all workers: done once in the template process, or in an interpreter of its own."""
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    _output.replace_streams()
     import faulthandler
 
     faulthandler.enable(all_threads=False)

@@ -353,19 +353,81 @@ def test_logs_are_listed_and_read(runtime):
     lines.close()
 
 
-def test_the_log_of_a_task_begins_with_it(runtime):
-    @runtime.remote(num_cpus=0, resources={})
+def test_the_log_of_a_task_has_its_lines_and_no_others(runtime):
+    @runtime.remote(num_cpus=0)
     class Speaker:
-        def say(self, text):
-            print(text, flush=True)
+        def say(self, *texts):
+            for text in texts:
+                print(text)
+                print(text.upper(), file=sys.stderr)
+            return runtime.get_runtime_context().get_task_id()
+
+        def shell(self, text):
+            os.system(f"echo {text}")  # noqa: S605
+            return runtime.get_runtime_context().get_task_id()
+
+        def fail(self):
+            print("before it failed")
+            raise KeyError(runtime.get_runtime_context().get_task_id())
+
+        def begin(self, text):
+            print(text, end="")
             return runtime.get_runtime_context().get_task_id()
 
     speaker = Speaker.remote()
-    first = runtime.get(speaker.say.remote("spoken first"))
-    eventually(lambda: list(state.get_log(task_id=first)) == ["spoken first\n"])
-    second = runtime.get(speaker.say.remote("spoken second"))
-    eventually(lambda: list(state.get_log(task_id=second)) == ["spoken second\n"])
-    assert "spoken second\n" not in list(state.get_log(task_id=first))
+    # All at once, so that times say nothing.
+    said = [speaker.say.remote(f"{i} a", f"{i} b") for i in range(20)]
+    quiet = speaker.say.remote()
+    last = speaker.say.remote("last")
+
+    def log(task, **options):
+        return list(state.get_log(task_id=task, **options))
+
+    eventually(lambda: log(runtime.get(last), suffix="err") == ["LAST\n"] and log(runtime.get(last)) == ["last\n"])
+    for i, task in enumerate(runtime.get(said)):
+        assert log(task) == [f"{i} a\n", f"{i} b\n"]
+        assert log(task, suffix="err") == [f"{i} A\n", f"{i} B\n"]
+    assert log(runtime.get(quiet), suffix="err") == []
+    # What Python did not write goes by time.
+    alone = runtime.get(speaker.shell.remote("alone"))
+    eventually(lambda: log(alone) == ["alone\n"])
+    with pytest.raises(KeyError) as failed:
+        runtime.get(speaker.fail.remote())
+    eventually(lambda: log(failed.value.args[0]) == ["before it failed\n"])
+    # A line belongs to who began it.
+    first, second = runtime.get([speaker.begin.remote("a line of "), speaker.say.remote("two")])
+    eventually(lambda: log(first) == ["a line of two\n"])
+    assert log(second) == []
+
+
+@pytest.mark.parametrize("how", ["threads", "async"])
+def test_the_log_of_calls_that_run_at_the_same_time(runtime, how):
+    @runtime.remote(num_cpus=0, max_concurrency=8)
+    class Speaker:
+        def __init__(self):
+            import threading
+
+            self.all_here = threading.Barrier(8)
+
+        def say(self, number):
+            for _ in range(5):
+                self.all_here.wait(60)
+                sys.stdout.write(f"line of {number}\n")
+            return runtime.get_runtime_context().get_task_id()
+
+    @runtime.remote(num_cpus=0)
+    class Async:
+        async def say(self, number):
+            import asyncio
+
+            for _ in range(5):
+                sys.stdout.write(f"line of {number}\n")
+                await asyncio.sleep(0)
+            return runtime.get_runtime_context().get_task_id()
+
+    speaker = (Speaker if how == "threads" else Async).remote()
+    for number, task in enumerate(runtime.get([speaker.say.remote(number) for number in range(8)], timeout=60)):
+        eventually(lambda: list(state.get_log(task_id=task)) == [f"line of {number}\n"] * 5)
 
 
 def test_wrong_questions_about_logs_are_explained(runtime):

@@ -135,7 +135,8 @@ def get_log(
     actor_id
         Of an actor: its process's lines.
     task_id
-        Of a task that began: its process's lines from then until the process's next task began.
+        Of a task or call: the lines that it wrote to `sys.stdout` or `sys.stderr`; what its C code and the programs that it
+        started wrote, too, in a process that runs one call at a time.
     pid
         Of a worker process.
     follow
@@ -189,6 +190,7 @@ class _Wanted:
         self.ranks = _rank_of(address, node_id, node_ip, timeout)
         self.pid = pid
         self.stream = _STREAMS[suffix]
+        self.call = 0
         self.begin, self.end = 0.0, float("inf")
         if filename is not None:
             self._of_file(address, filename, timeout)
@@ -216,6 +218,7 @@ class _Wanted:
         if task is None or task.start_time_ms is None:
             raise RayStateApiException(f"there is no task with the id {task_id!r} that began, or nobody remembers it")
         self.ranks, self.pid = {task.rank}, task.worker_pid
+        self.call = int(task_id[-16:], 16)
         self.begin = task.start_time_ms / 1000
         later = [
             other.start_time_ms
@@ -230,8 +233,16 @@ class _Wanted:
             line["rank"] in self.ranks
             and line["pid"] == self.pid
             and line["stream"] == self.stream
-            and self.begin <= line["time"] < self.end
+            and self._wrote(line)
         )
+
+    def _wrote(self, line: dict[str, Any]) -> bool:
+        if self.call == 0:
+            return True
+        if line["call"] != 0:
+            return line["call"] == self.call
+        # Not written by Python: whoever ran then.
+        return self.begin <= line["time"] < self.end
 
 
 def _yield_lines(
