@@ -13,6 +13,7 @@
 #include <cstring>
 
 #include "base/log.hpp"
+#include "python/native/give_way.hpp"
 #include "python/native/requests.hpp"
 
 namespace trireme::python {
@@ -106,15 +107,19 @@ bool Pool::wait_for_workers(const std::atomic<bool>& fired, Nanos deadline) {
   auto& engine = *session_.host().engine;
   constexpr Nanos kSpin = 50 * kMicrosecond;
   const auto done = [&fired] { return fired.load(std::memory_order_seq_cst); };
-  auto until = SystemClock::read() + kSpin;
-  for (unsigned round = 1; !done() && core_free(); ++round) {
-    const int events = engine.try_poll();
-    const auto now = SystemClock::read();
-    if (events > 0) until = now + kSpin;
-    if (now >= until || now >= deadline) break;
-    if (round % 16 == 0) ::sched_yield();
-  }
-  if (!done()) engine.leave_to_thread();  // for the network, deaths and output
+  thread_local GiveWay give_way;
+  const auto spin = [&] {
+    auto until = SystemClock::read() + kSpin;
+    for (unsigned round = 1; !done() && core_free(); ++round) {
+      const int events = engine.try_poll();
+      const auto now = SystemClock::read();
+      if (events > 0) until = now + kSpin;
+      if (now >= until || now >= deadline) break;
+      if (round % 16 == 0) give_way(now);
+    }
+    if (!done()) engine.leave_to_thread();  // for the network, deaths and output
+  };
+  spin();
   while (!done()) {
     // seq_cst: either the worker sees it, or its bit is seen here; and so with `fired`.
     board_->waiter.store(1, std::memory_order_seq_cst);
@@ -123,7 +128,12 @@ bool Pool::wait_for_workers(const std::atomic<bool>& fired, Nanos deadline) {
       sleep_as_waiter(*board_, deadline);
     }
     board_->waiter.store(0, std::memory_order_seq_cst);
-    if (!done() && engine.try_poll() < 0) ::sched_yield();
+    if (done()) break;
+    // Somebody else's call, perhaps the first of many: between workers each has two steps here.
+    if (engine.try_poll() < 0)
+      ::sched_yield();
+    else if (core_free())
+      spin();
   }
   board_->waiter.store(0, std::memory_order_seq_cst);
   // Workers that woke this thread count on it.

@@ -18,6 +18,7 @@
 #include <thread>
 
 #include "base/log.hpp"
+#include "python/native/give_way.hpp"
 
 namespace trireme::python {
 
@@ -28,6 +29,8 @@ constexpr Nanos kSlice = 500 * kMillisecond;
 /// And the main thread, which a signal wakes unless it came just before or another thread took it.
 constexpr Nanos kMainSlice = 100 * kMillisecond;
 constexpr Nanos kSpinDefault = 20 * kMicrosecond;
+/// Of it, the time in which a rank answers that has nothing else to do; others that wait for the core come first then.
+constexpr Nanos kSpinAlone = 2 * kMicrosecond;
 /// A request that carries more leaves its frame behind rather than keep it as scratch space.
 constexpr std::size_t kScratchMax = 1U << 20;
 
@@ -204,14 +207,19 @@ BytesView WorkerLink::receive_soon(Nanos deadline) {
   if (!frame.empty()) return frame;
   flush();
   if (spin_ > 0) {
-    const auto end = std::min(SystemClock::read() + spin_, deadline);
-    do {
+    // One for each thread that waits: an actor's, and now and then another.
+    thread_local GiveWay give_way;
+    const auto begin = SystemClock::read();
+    const auto end = std::min(begin + spin_, deadline);
+    for (auto now = begin; now < end; now = SystemClock::read()) {
+      // What is waited for may need this core: the rank, or a worker that is to answer.
+      if (now - begin > kSpinAlone) give_way(now);
       for (int i = 0; i < 32; ++i) {
         relax();
         frame = end_.receive();
         if (!frame.empty()) return frame;
       }
-    } while (SystemClock::read() < end);
+    }
   }
   if (end_.corrupt()) broken("ring");
   return frame;
