@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <thread>
@@ -18,13 +19,22 @@ using Blobs = std::vector<Blob>;
 /// actor's type and methods by name.)
 class Meeting {
  public:
-  Async<Blobs> exchange(std::uint32_t round, std::uint32_t rank, std::uint32_t size, Blob blob) {
-    const trireme::detail::CellRef all = enter(round, rank, size, std::move(blob));
-    co_return co_await Ref<Blobs>(all);
+  /// `from`: where the member runs. Members on this rank are answered last: their group's first operation may hold the
+  /// thread without which the others' answers do not leave.
+  Async<Blobs> exchange(std::uint32_t number, std::uint32_t member, std::uint32_t size, Blob blob, Rank from) {
+    const bool near = from == this_rank();
+    const std::shared_ptr<Round> round = enter(number, member, size, std::move(blob), near);
+    Blobs all = co_await Ref<Blobs>(round->all);
+    if (near) {
+      co_await Ref<bool>(round->far_left);
+    } else {
+      leave(*round);
+    }
+    co_return all;
   }
   /// Ends every exchange that waits: an actor that is killed is kept by its calls until they end.
   void dissolve(const std::string& why) {
-    std::map<std::uint32_t, Round> rounds;
+    std::map<std::uint32_t, std::shared_ptr<Round>> rounds;
     {
       const std::lock_guard lock(mutex_);
       rounds.swap(rounds_);
@@ -33,33 +43,45 @@ class Meeting {
       trireme::detail::ErrorInfo error;
       error.code = Errc::timeout;
       error.message = why;
-      round.all->complete_error(std::move(error));
+      round->all->complete_error(std::move(error));
     }
   }
 
  private:
   struct Round {
     std::map<std::uint32_t, Blob> blobs;
+    std::uint32_t far = 0;  // calls from other ranks that have not been answered
     trireme::detail::CellRef all = trireme::detail::make_plain_cell();
+    trireme::detail::CellRef far_left = trireme::detail::make_plain_cell();
   };
-  trireme::detail::CellRef enter(std::uint32_t number, std::uint32_t rank, std::uint32_t size, Blob blob) {
-    std::optional<Round> complete;
+  std::shared_ptr<Round> enter(std::uint32_t number, std::uint32_t member, std::uint32_t size, Blob blob, bool near) {
+    std::shared_ptr<Round> round;
     {
       const std::lock_guard lock(mutex_);
-      Round& round = rounds_[number];
-      round.blobs[rank] = std::move(blob);
-      if (round.blobs.size() < size) return round.all;
-      complete = std::move(round);
+      auto& place = rounds_[number];
+      if (!place) place = std::make_shared<Round>();
+      round = place;
+      round->blobs[member] = std::move(blob);
+      if (!near) ++round->far;
+      if (round->blobs.size() < size) return round;
       rounds_.erase(number);  // who comes next for this number forms the group anew
     }
     Blobs all;
-    for (auto& [member, bytes] : complete->blobs) all.push_back(std::move(bytes));
-    complete->all->complete(trireme::detail::encode_value<Blobs>(all));
-    return complete->all;
+    for (auto& [from, bytes] : round->blobs) all.push_back(std::move(bytes));
+    if (round->far == 0) round->far_left->complete(trireme::detail::encode_value<bool>(true));
+    round->all->complete(trireme::detail::encode_value<Blobs>(all));
+    return round;
+  }
+  void leave(Round& round) {
+    {
+      const std::lock_guard lock(mutex_);
+      if (--round.far != 0) return;
+    }
+    round.far_left->complete(trireme::detail::encode_value<bool>(true));
   }
 
   std::mutex mutex_;  // calls run side by side
-  std::map<std::uint32_t, Round> rounds_;
+  std::map<std::uint32_t, std::shared_ptr<Round>> rounds_;
 };
 
 /// The first to come makes it.
@@ -103,8 +125,9 @@ Exchange runtime_exchange(const std::string& name, std::uint32_t rank, std::uint
              std::span<const std::byte> mine, std::int64_t timeout_ns) mutable -> Result<Blobs> {
     try {
       if (!meeting) meeting = detail::meeting_called(full, size);
-      return get(meeting->template call<&Meeting::exchange>(round++, rank, size, Blob(mine.begin(), mine.end())),
-                 std::chrono::nanoseconds(timeout_ns));
+      return get(
+          meeting->template call<&Meeting::exchange>(round++, rank, size, Blob(mine.begin(), mine.end()), this_rank()),
+          std::chrono::nanoseconds(timeout_ns));
     } catch (const TimeoutError& error) {
       dissolve(*meeting, rank);  // so that a later attempt begins anew
       return make_error(Errc::timeout, "not all members came: " + error.message());

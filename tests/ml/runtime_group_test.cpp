@@ -18,6 +18,13 @@ double total(std::uint32_t rank, std::uint32_t size) {
   return data.back();
 }
 
+double meet_and_wait(std::uint32_t rank, std::uint32_t size) {
+  auto group = ml::make_group("meeting", rank, size, {.timeout_ns = 20'000'000'000});
+  double mine = rank + 1.0;
+  group.all_reduce(std::span(&mine, 1));
+  return mine;
+}
+
 class Member {
  public:
   Member(std::uint32_t rank, std::uint32_t size) : group_(ml::make_group("actors", rank, size)) {}
@@ -52,6 +59,15 @@ TEST_CASE("tasks on every rank form a group, again under the same name, and leav
   }
   std::string left;
   CHECK_MESSAGE(test::nothing_left(left), left);
+}
+
+TEST_CASE("where members meet answers the others before its own rank's thread is held by the first operation") {
+  for (int round = 0; round < 200; ++round) {
+    std::vector<Ref<double>> results;
+    for (Rank rank = 0; rank < rank_count(); ++rank)
+      results.push_back(submit_with<&meet_and_wait>(test::on(rank), rank, rank_count()));
+    for (auto& result : results) CHECK(get(result) == rank_count() * (rank_count() + 1) / 2.0);
+  }
 }
 
 TEST_CASE("actors keep their group between calls") {
