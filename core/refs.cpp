@@ -335,15 +335,30 @@ void Refs::maybe_free(Entry& entry) {
   cell->destroy();
 }
 
+/// Handles of all, in order: they keep every entry in place while the list is worked through.
+std::vector<CellRef> Refs::handles() {
+  std::vector<CellRef> all;
+  all.reserve(entries_.size());
+  for (auto& [id, entry] : entries_) all.push_back(handle(*entry));
+  std::sort(all.begin(), all.end(), [](const auto& a, const auto& b) { return a->entry()->id < b->entry()->id; });
+  return all;
+}
+
+void Refs::end() {
+  for (const auto& cell : handles()) {
+    Entry& entry = *cell->entry();
+    entry.grants.clear();
+    entry.subscribers.clear();
+    for (const auto& [rank, count] : std::exchange(entry.loans, {}))
+      for (auto n = count; n > 0; --n) cell->release();
+  }
+  held_.clear();
+  void_loans_.clear();
+}
+
 void Refs::on_rank_dead(Rank dead) {
-  std::vector<Entry*> touched;
-  for (auto& [id, entry] : entries_) touched.push_back(entry);
-  std::sort(touched.begin(), touched.end(), [](Entry* a, Entry* b) { return a->id < b->id; });
-  // Handles keep every entry in place while the list is worked through.
-  std::vector<CellRef> keep;
-  keep.reserve(touched.size());
-  for (auto* entry : touched) keep.push_back(handle(*entry));
-  for (auto* entry : touched) {
+  for (const auto& cell : handles()) {
+    Entry* const entry = cell->entry();
     take_from(entry->grants, dead, UINT32_MAX);
     std::erase(entry->subscribers, dead);
     for (auto& [rank, count] : entry->loans) {

@@ -142,6 +142,8 @@ class Refs {
   void on_release(Rank from, Reader& in);
   void on_free_result(Rank from, Reader& in);
   void on_rank_dead(Rank dead);
+  /// The job is over, and no other rank gives anything back any more: what no handle of this rank holds goes.
+  void end();
 
   void write_value(Writer& out, const Value& value, Rank to);
   struct Incoming {
@@ -169,6 +171,7 @@ class Refs {
   std::string dump() const;
 
  private:
+  std::vector<CellRef> handles();
   /// The value of a cell if it is here and small; `room` holds it where nothing else does.
   const Value* small_value(Cell* cell, Value& room);
   Entry& make_entry(ObjectId id, Cell* cell, bool owned);

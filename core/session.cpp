@@ -326,6 +326,7 @@ void Session::leave() {
     dropped.wait();
   }
   engine_->stop();
+  post(host_, [&] { core_->refs().end(); });  // nobody is heard any more
   set_process_core(nullptr);
   router_->close(200 * kMillisecond);
   launcher_.reset();  // whoever keeps the session keeps no descriptor

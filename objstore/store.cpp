@@ -321,7 +321,9 @@ Store::~Store() {
   TRIREME_CHECK(impl_->dropped_pinned.load(std::memory_order_relaxed) == 0, "a Buffer outlives its Store");
   for (auto& in : impl_->shards)
     for (auto& [id, entry] : in.table) {
-      TRIREME_CHECK(entry->count.load(std::memory_order_relaxed) == 0, "a Buffer outlives its Store");
+      const auto count = entry->count.load(std::memory_order_relaxed);
+      TRIREME_CHECK(count == 0, fmt::format("{} Buffers of object {}.{} of {} bytes outlive their Store", count,
+                                            id.owner, id.index, entry->block.size));
       impl_->arena.free(entry->block.offset);
       delete entry;
     }
