@@ -4,9 +4,12 @@
 
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <string>
+#include <vector>
 
 #include "core/current.hpp"
+#include "trireme/actor.hpp"
 #include "trireme/runtime.hpp"
 #include "trireme/task.hpp"
 
@@ -68,7 +71,48 @@ std::ptrdiff_t maps() {
   return count;
 }
 
+using Numbers = std::vector<std::uint64_t>;
+
+struct Holder {
+  void keep(Ref<Numbers> what) { kept = std::move(what); }
+  Ref<Numbers> kept;
+};
+
 }  // namespace
+
+TEST_CASE("what another rank has not given back goes with the end of the session") {
+  constexpr std::uint64_t kEventsMax = 100'000;
+  WorldOptions options;
+  options.network.ranks = 2;
+  options.node_of = {0, 1};
+  options.cores = 2;
+  World world(options, 1);
+  auto& host = *world.at(0).host;
+  auto& refs = world.at(0).core->refs();
+  const auto at_once = [&](const std::function<void()>& what) {
+    world.network.schedule(0, world.network.now(), what);
+    REQUIRE(world.settle(kEventsMax));
+  };
+  Actor<Holder> holder;
+  ObjectId id;
+  at_once([&] {
+    host.run_program([&] {
+      ActorOptions there;
+      there.placement = Placement::on(1);
+      holder = spawn_with<Holder>(there);
+      const auto numbers = put(Numbers(3000, 7));  // in the arena
+      get(holder.call<&Holder::keep>(numbers));
+      id = refs.export_cell(numbers.cell().get()).id;
+    });
+  });
+  REQUIRE(refs.find(id) != nullptr);  // for rank 1, nothing here has it
+  at_once([&] { host.step([&] { refs.end(); }); });
+  CHECK(refs.find(id) == nullptr);
+  world.kill(1);
+  REQUIRE(world.settle(kEventsMax));
+  at_once([&] { host.run_program([&] { holder = {}; }); });
+  CHECK(world.leaks() == "");
+}
 
 TEST_CASE("a world with a rank that died keeps no descriptor and no map") {
   for (std::uint64_t seed = 1; seed <= 3; ++seed) run_a_world(seed);
