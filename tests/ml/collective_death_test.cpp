@@ -83,9 +83,13 @@ TEST_CASE("operations that nobody waits for yet end with the error too") {
           meeting.note.fetch_add(1, std::memory_order_release);
           std::vector<double> a(1000, 1), b(500'000, 1), c(10);
           std::vector<Work> works;
-          works.push_back(group.start_all_reduce(std::span(a)));
-          works.push_back(group.start_all_reduce(std::span(b)));
-          works.push_back(group.start_recv(std::span(c), 1));
+          // Who is slow hears of the death before all are started: a broken group starts nothing.
+          const auto [refused, by] = outcome([&] {
+            works.push_back(group.start_all_reduce(std::span(a)));
+            works.push_back(group.start_all_reduce(std::span(b)));
+            works.push_back(group.start_recv(std::span(c), 1));
+          });
+          EXPECT(works.size() == 3 || (refused == Errc::peer_lost && by == 1));
           for (auto& work : works) {
             const auto [code, member] = outcome([&] { work.wait(); });
             EXPECT(code == Errc::peer_lost && member == 1);
