@@ -22,7 +22,10 @@ scheduler::Demand demand_of(const Resources& resources, const Placement& placeme
   if (resources.memory != 0) demand.resources.set_memory_bytes(static_cast<std::int64_t>(resources.memory));
   for (const auto& [name, amount] : resources.custom) set(name, amount);
   using Kind = Placement::Kind;
-  if (placement.kind != Kind::group) demand.labels = rules_of(placement.labels);
+  demand.labels = rules_of(placement.labels);
+  if (placement.kind == Kind::group && !demand.labels.empty())
+    error = make_error(Errc::invalid_argument,
+                       "labels and a placement group at once: give the labels to the bundles of the group");
   switch (placement.kind) {
     case Kind::automatic:
       break;

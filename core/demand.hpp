@@ -6,8 +6,8 @@
 namespace trireme::core {
 
 std::vector<scheduler::LabelRule> rules_of(const std::vector<LabelRule>& labels);
-/// What a program asked for, as the scheduler's request. An amount that Resources refuses is reported through `error`
-/// (code other than unknown).
+/// What a program asked for, as the scheduler's request. An amount that Resources refuses, and labels beside a
+/// placement group, are reported through `error` (code other than unknown).
 scheduler::Demand demand_of(const Resources& resources, const Placement& placement, double default_cpus, Error& error);
 
 }  // namespace trireme::core

@@ -35,6 +35,14 @@ const FunctionEntry& register_function(FunctionEntry entry) {
   return at->second;
 }
 
+const FunctionEntry& register_named(std::string_view name, decltype(FunctionEntry::decode) decode) {
+  FunctionEntry entry;
+  entry.name = name;
+  entry.id = hash_text(name);
+  entry.decode = decode;
+  return register_function(entry);
+}
+
 const FunctionEntry* find_function(std::uint64_t id) {
   auto& all = registry();
   const std::lock_guard lock(all.mutex);

@@ -52,6 +52,10 @@ class Work:
             def calls(self, actors: list, n: int) -> None:
                 ray.get([actors[i % len(actors)].empty.remote() for i in range(n)])
 
+            def calls_one_by_one(self, actor: Any, n: int) -> None:
+                for _ in range(n):
+                    ray.get(actor.empty.remote())
+
         @ray.remote
         def holding(n: int) -> list:
             return [ray.put(1) for _ in range(n)]
@@ -107,6 +111,12 @@ def call_n_to_n(w: Work) -> float:
     callers = [w.actor(w.caller_class) for _ in range(runtime.cores())]
     each = 2 * BATCH
     return 1e6 * w.time(lambda: w.ray.get([c.calls.remote(actors, each) for c in callers]), each * len(callers))
+
+
+def call_between(w: Work) -> float:
+    """An actor that calls another and waits for it, again and again: no part of the driver's."""
+    caller, callee = w.actor(w.caller_class), w.actor(w.actor_class)
+    return 1e6 * w.time(lambda: w.ray.get(caller.calls_one_by_one.remote(callee, 100)), 100)
 
 
 def get_one(w: Work) -> float:
@@ -223,6 +233,7 @@ CASES: dict[str, tuple[str, runtime.Case]] = {
     "call_batch": ("us/call", call_batch),
     "call_threaded": ("us/call", lambda w: call_batch(w, max_concurrency=16)),
     "call_n_to_n": ("us/call", call_n_to_n),
+    "call_between": ("us/call", call_between),
     "async_one": ("us/call", lambda w: call_one(w, w.async_class)),
     "async_batch": ("us/call", lambda w: call_batch(w, w.async_class)),
     "get_one": ("us/call", get_one),

@@ -32,8 +32,8 @@ void pause() {
 #endif
 }
 
-/// Rounds without news, as long as spinning may go on. A pause takes 15 to 70 ns, by the processor, and a look at UCX
-/// half a microsecond: so it is time that counts.
+/// Rounds without news, as long as spinning may go on. How long a round takes depends on the processor's pause and on
+/// whether UCX is looked at, so it is time that counts.
 class Quiet {
  public:
   explicit Quiet(Nanos spin) : spin_(spin) {}

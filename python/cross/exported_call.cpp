@@ -112,18 +112,8 @@ struct ExportedBlock final : Base, ExportedCall, CachedBlock {
   static constexpr td::InvocationOps kOps{invoke, encode_args, list_deps, make_elements, drop_args};
 };
 
-td::FunctionEntry entry_of(const char* name, decltype(td::FunctionEntry::decode) decode) {
-  td::FunctionEntry entry;
-  entry.name = name;
-  entry.id = td::hash_text(name);
-  entry.decode = decode;
-  return entry;
-}
-
-const auto& task_entry =
-    td::register_function(entry_of("trireme exported function", &ExportedBlock<td::TaskBase>::decode));
-const auto& call_entry =
-    td::register_function(entry_of("trireme exported method", &ExportedBlock<td::CallBase>::decode));
+const auto& task_entry = td::register_named("trireme exported function", &ExportedBlock<td::TaskBase>::decode);
+const auto& call_entry = td::register_named("trireme exported method", &ExportedBlock<td::CallBase>::decode);
 
 template <>
 const td::FunctionEntry& ExportedBlock<td::TaskBase>::entry() {

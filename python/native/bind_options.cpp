@@ -87,7 +87,7 @@ struct Options {
     } else if (spread) {
       out.call.placement = Placement::spread();
     }
-    if (group == nullptr) out.call.placement.labels = rules_of(labels);
+    out.call.placement.labels = rules_of(labels);
     out.call.max_retries = max_retries;
     out.call.name = name;
     out.call.detached = detached;

@@ -106,14 +106,6 @@ struct Block final : Base, CallBody, CreatedBy<Base>, CachedBlock {
   static constexpr detail::InvocationOps kOps{invoke, encode_args, deps, make_elements, drop_args, true, take};
 };
 
-detail::FunctionEntry entry_of(const char* name, decltype(detail::FunctionEntry::decode) decode) {
-  detail::FunctionEntry entry;
-  entry.name = name;
-  entry.id = detail::hash_text(name);
-  entry.decode = decode;
-  return entry;
-}
-
 Invocation* decode_create(const Value& args, std::uint32_t& decoded) {
   auto* made = static_cast<Block<CallBase>*>(Block<CallBase>::decode(args, decoded));
   made->create = true;
@@ -121,9 +113,9 @@ Invocation* decode_create(const Value& args, std::uint32_t& decoded) {
 }
 
 // Registered when the library loads, so that every rank that loads it can be asked.
-const auto& task_entry = detail::register_function(entry_of("trireme python task", &Block<TaskBase>::decode));
-const auto& call_entry = detail::register_function(entry_of("trireme python call", &Block<CallBase>::decode));
-const auto& create_entry = detail::register_function(entry_of("trireme python actor", &decode_create));
+const auto& task_entry = detail::register_named("trireme python task", &Block<TaskBase>::decode);
+const auto& call_entry = detail::register_named("trireme python call", &Block<CallBase>::decode);
+const auto& create_entry = detail::register_named("trireme python actor", &decode_create);
 
 template <>
 const detail::FunctionEntry& Block<TaskBase>::entry() {

@@ -39,7 +39,7 @@ def matches(labels: dict[str, str], tests: list[Test]) -> bool:
 
 def place_by_selector(native: Any, selector: dict[str, str]) -> None:
     """Only on ranks that the selector matches, now or when such a rank joins."""
-    native.labels = parse_selector(selector)
+    native.labels = [*native.labels, *parse_selector(selector)]
 
 
 def place(native: Any, hard: list[Test], soft: list[Test]) -> None:

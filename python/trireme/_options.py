@@ -227,6 +227,11 @@ def native_options(options: Options, default_cpus: float) -> Any:
         strategy._trireme_place(native)
     selector = options.get("label_selector")
     if selector:
+        if native.group is not None:
+            raise ValueError(
+                "label_selector and a placement group at once: give the labels to the group's bundles, "
+                "placement_group(bundles, bundle_label_selector=[...])"
+            )
         from trireme._labels import place_by_selector
 
         place_by_selector(native, selector)
@@ -238,6 +243,8 @@ def strategy_of(options: Options) -> Any:
     strategy = options.get("scheduling_strategy")
     if strategy is None and options.get("placement_group") not in (None, "default"):
         return options["placement_group"]
+    if strategy is None and options.get("label_selector"):
+        return "DEFAULT"
     return strategy
 
 

@@ -344,6 +344,12 @@ TEST_CASE("options that make no sense") {
     CHECK(thrown_by<trireme::Exception>([&] { trireme::get(log.call<&Log::all>()); }).code() == Errc::invalid_argument);
     CHECK(thrown_by<trireme::Exception>([&] { (void)log.rank(); }).code() == Errc::invalid_argument);
   }
+  SUBCASE("labels beside a placement group") {
+    options.placement.kind = trireme::Placement::Kind::group;
+    options.placement.labels = {{"rack", {"r1"}, true}};
+    const auto log = trireme::spawn_with<Log>(options);
+    CHECK(thrown_by<trireme::Exception>([&] { trireme::get(log.call<&Log::all>()); }).code() == Errc::invalid_argument);
+  }
   SUBCASE("more than there is") {
     options.resources.gpus = 64;
     const auto log = trireme::spawn_with<Log>(options);

@@ -100,6 +100,10 @@ def test_labels(runtime, where, ranks):
         else:
             with pytest.raises(runtime.exceptions.TaskUnschedulableError, match="labelled otherwise"):
                 runtime.get(there, timeout=60)
+    # So must those of the strategy and those of the selector.
+    both = where.options(scheduling_strategy=NodeLabelSchedulingStrategy({"rack": Exists()}), label_selector={"rack": "!r1"})
+    with pytest.raises(runtime.exceptions.TaskUnschedulableError, match="rack"):
+        runtime.get(both.remote(), timeout=60)
     with pytest.raises(TypeError, match="In"):
         NodeLabelSchedulingStrategy({"rack": "r1"})
     with pytest.raises(ValueError, match="at least one"):
@@ -242,6 +246,33 @@ def test_labels_of_bundles_that_no_rank_has_are_an_error_at_once(runtime, ranks)
     refused("STRICT_SPREAD", [{"rack": "r1"}, {"rack": "r1"}])  # only rank 0 is in that rack
     if ranks > 1:
         refused("STRICT_PACK", [{"rack": "r1"}, {"rack": "!r1"}])
+
+
+def test_labels_beside_a_placement_group_are_an_error(runtime, where):
+    from trireme.util import placement_group, remove_placement_group
+    from trireme.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+    group = placement_group([{"CPU": 1}])
+    for kind in (where, actor_class(runtime)):
+        placed = kind.options(scheduling_strategy=PlacementGroupSchedulingStrategy(group), label_selector={"rack": "r1"})
+        with pytest.raises(ValueError, match="bundle_label_selector"):
+            placed.remote()
+
+    @runtime.remote(num_cpus=0)
+    def child():
+        return runtime.util.get_current_placement_group()
+
+    @runtime.remote(num_cpus=0)
+    def parent(**options):
+        return runtime.get(child.options(**options).remote())
+
+    capturing = parent.options(
+        scheduling_strategy=PlacementGroupSchedulingStrategy(group, placement_group_capture_child_tasks=True)
+    )
+    assert runtime.get(capturing.remote(), timeout=60) is not None
+    # A child with a place of its own is not captured.
+    assert runtime.get(capturing.remote(label_selector={"rack": "r1"}), timeout=60) is None
+    remove_placement_group(group)
 
 
 def test_labels_of_bundles_are_checked(runtime):

@@ -49,6 +49,14 @@ def load() -> dict[str, Any] | None:
         return json.loads(Path(folder, f"state-{train.get_context().get_world_rank()}.json").read_text())
 
 
+def await_both(prefix: str) -> None:
+    """Returns when both workers have come here: a report counts once all have made it, so nobody is to die before."""
+    Path(f"{prefix}-{train.get_context().get_world_rank()}").touch()
+    until = time.monotonic() + 60
+    while not all(os.path.exists(f"{prefix}-{rank}") for rank in range(2)) and time.monotonic() < until:
+        time.sleep(0.01)
+
+
 def random_walk(config: dict[str, Any]) -> None:
     """A training whose state depends on all steps before; dies once, where the config says."""
     rank = train.get_context().get_world_rank()
@@ -61,6 +69,8 @@ def random_walk(config: dict[str, Any]) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         state = {"step": step, "value": value}
         save(state, {"step": step, "value": value})
+        if "dies_at" in config:
+            await_both(f"{config['marker']}-after-{step}")
 
 
 def test_context_reports_and_checkpoints_of_all_workers(tmp_path: Path) -> None:
@@ -252,11 +262,7 @@ def test_an_elastic_run_goes_on_with_fewer_workers(tmp_path: Path, runtime: Any,
         sizes = [*(load() or {"sizes": []})["sizes"], size]
         save({"sizes": sizes}, {"sizes": sizes})
         if size == 2:
-            # A checkpoint counts once all have made theirs: nobody dies before.
-            Path(tmp_path, f"saved-{train.get_context().get_world_rank()}").touch()
-            until = time.monotonic() + 60
-            while len(list(tmp_path.glob("saved-*"))) < 2 and time.monotonic() < until:
-                time.sleep(0.01)
+            await_both(str(tmp_path / "saved"))
             os.kill(os.getpid(), signal.SIGKILL)
 
     class TakePlace(train.UserCallback):

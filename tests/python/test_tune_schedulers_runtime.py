@@ -28,15 +28,19 @@ def test_hyperband_pauses_functions_that_save(tmp_path: Path) -> None:
     assert [result.metrics["step"] for result in grid] == [1, 1, 3]
 
 
-@pytest.mark.parametrize("reuse", [False, True])
-def test_pbt_with_functions(tmp_path: Path, reuse: bool) -> None:
-    scheduler = PopulationBasedTraining(
+def pbt() -> PopulationBasedTraining:
+    return PopulationBasedTraining(
         time_attr="training_iteration",
         perturbation_interval=3,
         hyperparam_mutations={"rate": tune.uniform(0, 1)},
         synch=True,  # else the first may have ended before the second begins
         seed=2,
     )
+
+
+@pytest.mark.parametrize("reuse", [False, True])
+def test_pbt_with_functions(tmp_path: Path, reuse: bool) -> None:
+    scheduler = pbt()
     grid = fit(
         resumable,
         tmp_path,
@@ -66,13 +70,7 @@ def test_pbt_exploits_what_no_file_holds_any_more(tmp_path: Path) -> None:
             for folder in Path(tune.get_context().get_trial_dir()).glob("checkpoint_*"):
                 shutil.rmtree(folder)
 
-    scheduler = PopulationBasedTraining(
-        time_attr="training_iteration",
-        perturbation_interval=3,
-        hyperparam_mutations={"rate": tune.uniform(0, 1)},
-        synch=True,
-        seed=2,
-    )
+    scheduler = pbt()
     grid = fit(
         burning,
         tmp_path,

@@ -130,21 +130,14 @@ struct ErrandBlock final : Base {
   static constexpr detail::InvocationOps kOps{invoke, encode_args, deps, make_elements, drop_args, true};
 };
 
-detail::FunctionEntry entry_of(const char* name, decltype(detail::FunctionEntry::decode) decode) {
-  detail::FunctionEntry entry;
-  entry.name = name;
-  entry.id = detail::hash_text(name);
-  entry.decode = decode;
-  return entry;
-}
 Invocation* decode_create(const detail::Value& args, std::uint32_t& decoded) {
   auto* made = static_cast<ErrandBlock<CallBase>*>(ErrandBlock<CallBase>::decode(args, decoded));
   made->create = true;
   return made;
 }
-const auto& task_entry = detail::register_function(entry_of("sim errand", &ErrandBlock<TaskBase>::decode));
-const auto& call_entry = detail::register_function(entry_of("sim desk call", &ErrandBlock<CallBase>::decode));
-const auto& create_entry = detail::register_function(entry_of("sim desk", &decode_create));
+const auto& task_entry = detail::register_named("sim errand", &ErrandBlock<TaskBase>::decode);
+const auto& call_entry = detail::register_named("sim desk call", &ErrandBlock<CallBase>::decode);
+const auto& create_entry = detail::register_named("sim desk", &decode_create);
 
 template <>
 const detail::FunctionEntry& ErrandBlock<TaskBase>::entry() {

@@ -43,7 +43,7 @@ struct Placement {
   std::uint64_t group = 0;  ///< Kind::group, with the owner below
   Rank group_owner = kNoRank;
   int bundle = -1;  ///< -1: any bundle of the group
-  /// All must hold for the rank, whatever the kind; not Kind::group, where each bundle has its own.
+  /// All must hold for the rank, whatever the kind; an error with Kind::group, where each bundle has its own.
   std::vector<LabelRule> labels;
 
   static Placement spread() {

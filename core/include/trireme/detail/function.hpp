@@ -55,6 +55,8 @@ const FunctionEntry& register_function(FunctionEntry entry);
 /// nullptr when unknown.
 const FunctionEntry* find_function(std::uint64_t id);
 std::uint64_t hash_text(std::string_view text, std::uint64_t seed = 0xcbf29ce484222325ULL);
+/// A function that is known by its name alone. `name` outlives the registry.
+const FunctionEntry& register_named(std::string_view name, decltype(FunctionEntry::decode) decode);
 
 /// "integrate" out of the compiler's text for this function's own signature.
 template <auto F>
