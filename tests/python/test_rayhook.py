@@ -130,6 +130,10 @@ PROGRAM = """
         return cls is ray.util.queue.Queue, ray.__name__, ray.util.__name__
 
     @ray.remote
+    def nested(boxed):
+        return ray.get(boxed[0]) + ray.get(ray.put(1))
+
+    @ray.remote
     class Counter:
         def __init__(self):
             self.n = 0
@@ -140,6 +144,7 @@ PROGRAM = """
 
     ray.init()
     print(ray.get(name_of.remote(Queue)))
+    print(ray.get(nested.remote([ray.put(41)])))
     counter = Counter.remote()
     print(ray.get([counter.add.remote() for _ in range(3)]))
     ray.shutdown()
@@ -158,7 +163,7 @@ def run_program(tmp_path, text, *options, timeout=120, env=None):
 def test_an_unmodified_program_runs(tmp_path):
     done = run_program(tmp_path, PROGRAM, "--ray")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == ["(True, 'ray', 'trireme.util')", "[1, 2, 3]"]
+    assert done.stdout.splitlines() == ["(True, 'ray', 'trireme.util')", "42", "[1, 2, 3]"]
 
 
 def test_without_the_option_there_is_no_ray(tmp_path):

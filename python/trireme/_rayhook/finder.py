@@ -80,6 +80,10 @@ class _Ray(ModuleType):
                     raise
         raise AttributeError(f"module 'ray' has no attribute {name!r}: Trireme has no counterpart of it")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A function that says `ray.get` takes the module along by name, as it does with any other.
+        return importlib.import_module, ("ray",)
+
     def __dir__(self) -> list[str]:
         import trireme
 
