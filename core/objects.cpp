@@ -23,15 +23,17 @@ ObjectId next_key(Rank self) {
   return {self, counter.fetch_add(1, std::memory_order_relaxed) | (1ULL << 63U)};
 }
 
-Buffer wrap(objstore::Store& store, ObjectId key, objstore::Buffer pin, Rank rank) {
+/// `let_go` runs before the pin is given back, with the last holder.
+template <typename LetGo>
+Buffer wrap(objstore::Buffer pin, Rank rank, LetGo let_go) {
   Buffer buffer;
   buffer.size = pin.size();
   buffer.rank = rank;
   buffer.offset = pin.offset();
   buffer.generation = pin.generation();
   auto* data = const_cast<std::byte*>(pin.data());
-  buffer.data = std::shared_ptr<std::byte>(data, [&store, key, held = std::move(pin)](std::byte*) mutable {
-    store.drop(key);
+  buffer.data = std::shared_ptr<std::byte>(data, [let_go, held = std::move(pin)](std::byte*) mutable {
+    let_go();
     held.reset();
   });
   return buffer;
@@ -59,25 +61,23 @@ Buffer allocate_buffer(std::size_t bytes) {
   auto* store = core != nullptr ? core->context().store : nullptr;
   if (store == nullptr) return heap_buffer(bytes);
   auto& context = core->context();
+  auto room = store->hold(bytes);
+  if (room) return wrap(std::move(*room), context.self, [] {});
+  if (room.error().code != Errc::out_of_memory || context.host->holds_token() || !context.host->can_wait())
+    throw_store_error(room.error());
+  // Back-pressure: the producer waits, in the order of the requests, until memory is freed.
   const auto key = next_key(context.self);
-  auto made = store->try_create(key, bytes, objstore::CopyKind::primary);
-  if (!made) {
-    if (made.error().code != Errc::out_of_memory || context.host->holds_token() || !context.host->can_wait())
-      throw_store_error(made.error());
-    // Back-pressure: the producer waits until memory is freed.
-    scheduler::WaitPoint point;
-    std::optional<Result<objstore::Allocation>> later;
-    store->create_when_possible(key, bytes, objstore::CopyKind::primary, [&](Result<objstore::Allocation> result) {
-      later.emplace(std::move(result));
-      point.signal();
-    });
-    context.host->wait(point, kForever);
-    made = std::move(*later);
-    if (!made) throw_store_error(made.error());
-  }
+  scheduler::WaitPoint point;
+  std::optional<Result<objstore::Allocation>> later;
+  store->create_when_possible(key, bytes, objstore::CopyKind::primary, [&](Result<objstore::Allocation> result) {
+    later.emplace(std::move(result));
+    point.signal();
+  });
+  context.host->wait(point, kForever);
+  if (!*later) throw_store_error(later->error());
   auto pin = store->seal_and_pin(key);
   if (!pin) throw_store_error(pin.error());
-  return wrap(*store, key, std::move(*pin), context.self);
+  return wrap(std::move(*pin), context.self, [store, key] { store->drop(key); });
 }
 
 Buffer to_own_arena(const Buffer& buffer) {

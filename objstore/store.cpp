@@ -42,6 +42,17 @@ struct Entry : Hold {
   std::uint64_t stamp = 0;  // when it was last unpinned, in unpins of the store
 };
 
+/// Room that only its Buffers know.
+struct Unnamed : Hold {
+  Unnamed(Store::Impl& owner, const Block& place) : Hold(&Unnamed::drop), store(owner), block(place) {
+    count.store(1, std::memory_order_relaxed);  // not shared yet
+  }
+  static void drop(Hold* hold);
+
+  Store::Impl& store;
+  const Block block;
+};
+
 /// Least recently unpinned first.
 struct AgeList {
   Entry* oldest = nullptr;
@@ -83,6 +94,7 @@ struct Store::Impl {
   Buffer pin_locked(Shard& in, Entry* entry);
   void detach(Shard& in, Entry* entry);
   void dispose(Entry* entry, bool serve_waiting = true);
+  void dispose(Unnamed* room);
   void unpin(Entry* entry);
   bool evict_oldest();
   std::optional<Allocation> place(ObjectId id, std::uint64_t size, CopyKind kind, bool& exists);
@@ -122,6 +134,13 @@ Entry::Entry(Store::Impl& owner, ObjectId name, const Block& place, CopyKind its
       id(name),
       block(place),
       kind(its_kind) {}
+
+void Unnamed::drop(Hold* hold) {
+  // acq_rel: pairs with the other holders' drops. Nobody finds an unnamed block by a table, so 0 is final.
+  if (hold->count.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+  auto* self = static_cast<Unnamed*>(hold);
+  self->store.dispose(self);
+}
 
 void Store::Impl::park(Shard& in, Entry* entry) {
   entry->stamp = unpins.fetch_add(1, std::memory_order_relaxed);
@@ -179,6 +198,14 @@ void Store::Impl::dispose(Entry* entry, bool serve_waiting) {
   arena.free(entry->block.offset);
   delete entry;
   if (serve_waiting && waiting_count.load() != 0) serve();
+}
+
+void Store::Impl::dispose(Unnamed* room) {
+  objects.fetch_sub(1, std::memory_order_relaxed);
+  object_bytes.fetch_sub(room->block.size, std::memory_order_relaxed);
+  arena.free(room->block.offset);
+  delete room;
+  if (waiting_count.load() != 0) serve();
 }
 
 bool Store::Impl::evict_oldest() {
@@ -324,9 +351,11 @@ Store::~Store() {
       const auto count = entry->count.load(std::memory_order_relaxed);
       TRIREME_CHECK(count == 0, fmt::format("{} Buffers of object {}.{} of {} bytes outlive their Store", count,
                                             id.owner, id.index, entry->block.size));
+      impl_->objects.fetch_sub(1, std::memory_order_relaxed);
       impl_->arena.free(entry->block.offset);
       delete entry;
     }
+  TRIREME_CHECK(impl_->objects.load(std::memory_order_relaxed) == 0, "a Buffer without a name outlives its Store");
 }
 
 Arena& Store::arena() const { return impl_->arena; }
@@ -446,6 +475,22 @@ Result<Buffer> Store::put(ObjectId id, std::span<const std::byte> bytes, CopyKin
   if (!allocation) return allocation.error();
   if (!bytes.empty()) std::memcpy(allocation->data.data(), bytes.data(), bytes.size());
   return seal_and_pin(id);
+}
+
+Result<Buffer> Store::hold(std::uint64_t size) {
+  auto& impl = *impl_;
+  if (size > impl.arena.largest_block()) return impl.too_large(size);
+  const auto block = impl.find_room(size);
+  if (!block) {
+    // Evictions may have made room that was not enough here but is for a creation that waits.
+    auto error = impl.no_room(size);
+    if (impl.waiting_count.load() != 0) impl.serve();
+    return error;
+  }
+  impl.objects.fetch_add(1, std::memory_order_relaxed);
+  impl.object_bytes.fetch_add(size, std::memory_order_relaxed);
+  return Buffer(new Unnamed(impl, *block), {impl.arena.at(block->offset), static_cast<std::size_t>(size)},
+                block->offset, block->generation);
 }
 
 Buffer Store::pin(ObjectId id) {

@@ -56,7 +56,7 @@ struct StoreOptions {
 };
 
 struct StoreStats {
-  std::uint64_t objects = 0, object_bytes = 0;  ///< in the table
+  std::uint64_t objects = 0, object_bytes = 0;  ///< in the table, or from hold()
   std::uint64_t secondary_bytes = 0;
   std::uint64_t dropped_pinned = 0;  ///< dropped, but still pinned by readers
   std::uint64_t evictions = 0, evicted_bytes = 0;
@@ -102,6 +102,10 @@ class Store {
   Status abort(ObjectId id);
   /// Allocates, copies and seals.
   Result<Buffer> put(ObjectId id, std::span<const std::byte> bytes, CopyKind kind = CopyKind::primary);
+
+  /// Room without a name: in no table, so only the Buffer's holders know it, and it is freed with the last of them.
+  /// Its maker may write to it until it lets others see it. Overtakes creations that wait, as try_create() does.
+  Result<Buffer> hold(std::uint64_t size);
 
   /// Empty when there is no sealed copy here.
   Buffer pin(ObjectId id);

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <vector>
 
 #include "benchmarks/harness/harness.hpp"
 
@@ -27,16 +28,19 @@ char* filled(std::size_t bytes, int sharing) {
   return memory;
 }
 
+/// Where a program's data lies, and where the puts it is compared with read from: 16 bytes into a page, as malloc does.
+std::vector<char> source_of(std::size_t bytes) { return std::vector<char>(bytes, 1); }
+
 // Keeps the copy: the compiler must believe that someone reads it.
 void touch(const char* memory) { asm volatile("" ::"r"(memory) : "memory"); }
 
 std::optional<double> faulted(const Arguments& arguments) {
   const std::size_t bytes = arguments.number("size", 1U << 20U);
-  const char* source = filled(bytes, MAP_PRIVATE);
+  const std::vector<char> source = source_of(bytes);
   char* target = filled(bytes, MAP_SHARED);
   const double nanos = nanos_per_op(0.1, [&](std::uint64_t n) {
     for (std::uint64_t i = 0; i < n; ++i) {
-      std::memcpy(target, source, bytes);
+      std::memcpy(target, source.data(), bytes);
       touch(target);
     }
   });
@@ -45,11 +49,11 @@ std::optional<double> faulted(const Arguments& arguments) {
 
 std::optional<double> fresh(const Arguments& arguments, int sharing) {
   const std::size_t bytes = arguments.number("size", 1U << 20U);
-  const char* source = filled(bytes, MAP_PRIVATE);
+  const std::vector<char> source = source_of(bytes);
   const double nanos = nanos_per_op(0.1, [&](std::uint64_t n) {
     for (std::uint64_t i = 0; i < n; ++i) {
       char* target = map(bytes, sharing);
-      std::memcpy(target, source, bytes);
+      std::memcpy(target, source.data(), bytes);
       touch(target);
       munmap(target, bytes);
     }

@@ -88,6 +88,41 @@ TEST_CASE("dropped memory stays in place until its last reader lets go") {
   CHECK(f.store->stats().dropped_pinned == 0);
 }
 
+TEST_CASE("room without a name belongs to its Buffers alone") {
+  Fixture f(8 * kMiB);
+  auto room = f.store->hold(kMiB);
+  REQUIRE(room.ok());
+  auto copy = *room;
+  CHECK(copy.size() == kMiB);
+  CHECK(f.arena->header(copy.offset()).generation == copy.generation());
+  CHECK(f.store->stats().objects == 1);
+  CHECK(f.store->stats().object_bytes == kMiB);
+  CHECK(f.store->spill_candidates(kMiB).empty());
+  room->reset();
+  CHECK(f.arena->stats().blocks == 1);
+  copy.reset();
+  CHECK(f.arena->stats().blocks == 0);
+  CHECK(f.store->stats().objects == 0);
+  CHECK(f.store->stats().object_bytes == 0);
+  CHECK(f.store->hold(9 * kMiB).error().code == Errc::too_large);
+}
+
+TEST_CASE("room without a name evicts, is refused when nothing can go, and serves who waits when it ends") {
+  Fixture f(8 * kMiB);
+  REQUIRE(f.add(1, 5 * kMiB, CopyKind::secondary));
+  auto room = f.store->hold(5 * kMiB);
+  REQUIRE(room.ok());
+  CHECK_FALSE(f.store->info(f.id(1)));
+  CHECK(f.store->hold(5 * kMiB).error().code == Errc::out_of_memory);
+  bool served = false;
+  f.store->create_when_possible(f.id(2), 5 * kMiB, CopyKind::primary,
+                                [&](Result<Allocation> made) { served = made.ok(); });
+  CHECK_FALSE(served);
+  room->reset();
+  CHECK(served);
+  REQUIRE(f.store->abort(f.id(2)).ok());
+}
+
 TEST_CASE("an aborted creation leaves nothing") {
   Fixture f(8 * kMiB);
   REQUIRE(f.store->try_create(f.id(1), 100, CopyKind::secondary).ok());
