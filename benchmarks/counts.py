@@ -91,7 +91,8 @@ class Counter:
     def _command(self, path: str, count: int) -> list[str]:
         if path.startswith("python."):
             return [sys.executable, self._hot_py, path.removeprefix("python."), f"count={count}"]
-        return [self._hot, "--trireme-threads=1", path, f"count={count}"]
+        threads = 2 if path == "steal" else 1
+        return [self._hot, f"--trireme-threads={threads}", path, f"count={count}"]
 
     def _counts(self, what: str, path: str, count: int) -> int:
         how = "strace" if what == "syscalls" else "callgrind"

@@ -1,5 +1,8 @@
 // The hot paths, a fixed number of times each, for counts.py: two runs of different length are subtracted. With one
-// compute thread: --trireme-threads=1.
+// compute thread, --trireme-threads=1; `steal` with two.
+#include <atomic>
+#include <semaphore>
+
 #include "benchmarks/cpp/common.hpp"
 
 namespace {
@@ -29,6 +32,26 @@ long submits(std::uint64_t count) {
     for (const auto& ref : refs) sum += trireme::get(ref);
     refs.clear();
   }
+  return sum;
+}
+std::atomic<std::uint64_t> left_to_steal{0};
+std::binary_semaphore all_stolen{0};
+
+int stolen() {
+  // relaxed: only the semaphore orders.
+  if (left_to_steal.fetch_sub(1, std::memory_order_relaxed) == 1) all_stolen.release();
+  return 0;
+}
+/// Tasks made by one thread, which then sleeps in the kernel, so that the other thread steals and runs every one of
+/// them.
+long steals(std::uint64_t count) {
+  left_to_steal.store(count, std::memory_order_relaxed);
+  std::vector<trireme::Ref<int>> refs;
+  refs.reserve(count);
+  for (std::uint64_t i = 0; i < count; ++i) refs.push_back(trireme::submit<&stolen>());
+  all_stolen.acquire();
+  long sum = 0;
+  for (const auto& ref : refs) sum += trireme::get(ref);
   return sum;
 }
 /// Calls of an actor of this rank, each waited for.
@@ -65,6 +88,7 @@ int main(int argc, char** argv) {
   Program program;
   program.add("fork", "operations", in_a_task<&forks>);
   program.add("submit", "operations", in_a_task<&submits>);
+  program.add("steal", "operations", in_a_task<&steals>);
   program.add("call", "operations", in_a_task<&calls>);
   program.add("put", "operations", in_a_task<&stores>);
   program.add("get", "operations", in_a_task<&reads>);
