@@ -7,8 +7,8 @@
 #   <name>.r<n>.ucx   every rank with a node identity of its own, through UCX (APART: as well, ONLY_APART: only this;
 #                     not for one rank, which has nobody to be apart from)
 # NO_MAIN    leaves main() to the sources.
-# MPI        marks a program that calls MPI: left out when MPI is off and under the thread sanitizer, and its leaks are
-#            not counted, because MPI libraries race and leak on their own.
+# MPI        marks a program that calls MPI: left out when MPI is off and under the thread sanitizer, because MPI libraries
+#            race on their own.
 # NOT_UNDER  leaves the program out of builds with that sanitizer; a comment at the call says why.
 # A test that exits with 77 is skipped; it prints what is missing (tests/support/skip.hpp). TIMEOUT is in seconds, 60 by
 # default. A further trireme_add_run() runs the same program another way.
@@ -18,7 +18,6 @@ if(TRIREME_SANITIZE)
   set(TRIREME_TEST_TIMEOUT_FACTOR 5)
   set(suppressions "${PROJECT_SOURCE_DIR}/tests/support")
   list(APPEND TRIREME_TEST_ENVIRONMENT
-    "LSAN_OPTIONS=suppressions=${suppressions}/lsan.supp:print_suppressions=0"
     "TSAN_OPTIONS=suppressions=${suppressions}/tsan.supp:second_deadlock_stack=1"
     "UBSAN_OPTIONS=print_stacktrace=1"
     # Sanitizers replace malloc and mmap themselves; UCX's hooks on top of theirs recurse.
@@ -46,13 +45,13 @@ function(trireme_test name)
       return()
     endif()
     list(APPEND ARG_LINK MPI::MPI_C)
-    list(APPEND ARG_ENV "ASAN_OPTIONS=detect_leaks=0")
+    list(APPEND ARG_SOURCES "${PROJECT_SOURCE_DIR}/tests/support/mpi_leak_check.cpp")
   endif()
   add_executable(${name} ${ARG_SOURCES})
   target_include_directories(${name} PRIVATE "${PROJECT_SOURCE_DIR}")
   target_include_directories(${name} SYSTEM PRIVATE "${DOCTEST_INCLUDE_DIR}")
   target_compile_options(${name} PRIVATE -Wall -Wextra -Wno-unused-parameter)
-  target_link_libraries(${name} PRIVATE ${ARG_LINK})
+  target_link_libraries(${name} PRIVATE ${ARG_LINK} trireme_leak_check)
   if(NOT ARG_NO_MAIN)
     target_link_libraries(${name} PRIVATE trireme_test_main)
   endif()
@@ -99,10 +98,9 @@ function(trireme_add_run name)
       --timeout ${timeout})
     math(EXPR timeout "${timeout} + 20")
     set(processors ${ARG_RANKS})
-    # PMIx's plugins leak and are unloaded; now and then the leak check at a rank's exit, looking for the functions that
-    # it is told to overlook, finds an error in itself and waits for its own lock for ever (GCC 12's libasan). Leaks are
-    # looked for in tests of one process, and in ranks that no launcher starts (ranks_core.r3.local).
-    list(APPEND ARG_ENV "ASAN_OPTIONS=detect_leaks=0")
+    # Tests look for leaks themselves (support/leak_check.cpp); a program that is no test has only the check at the exit,
+    # which finds what PMIx keeps.
+    list(APPEND ARG_ENV "ASAN_OPTIONS=leak_check_at_exit=0")
   endif()
   add_test(NAME ${name} COMMAND ${command})
   set_tests_properties(${name} PROPERTIES

@@ -293,6 +293,11 @@ void watch_deps(LocalActor& actor, MailItem* item, std::span<const CellRef> deps
       self->actor->dep_arrived(*self->deps);
       self->actor->release();
     };
+    // The actor was killed, its items failed, and nobody asks for the argument any more.
+    waiter->drop = [](Waiter* w) {
+      const std::unique_ptr<DepWaiter> self(static_cast<DepWaiter*>(w));
+      self->actor->release();
+    };
     actor.retain();
     item->mail_deps->left.fetch_add(1, std::memory_order_relaxed);
     if (!dep->add_waiter(waiter)) {

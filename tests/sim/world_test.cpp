@@ -40,6 +40,7 @@ void run_a_world(std::uint64_t seed) {
   options.node_of = {0, 1};
   options.cores = 2;
   World world(options, seed);
+  world.at(1).host->doomed = true;
   world_now = &world;
   bool lost = false;
   auto& host = *world.at(0).host;
@@ -72,6 +73,10 @@ std::ptrdiff_t maps() {
 }
 
 using Numbers = std::vector<std::uint64_t>;
+
+struct Listener {
+  long hear(long what) { return what; }
+};
 
 struct Holder {
   void keep(Ref<Numbers> what) { kept = std::move(what); }
@@ -111,6 +116,38 @@ TEST_CASE("what another rank has not given back goes with the end of the session
   world.kill(1);
   REQUIRE(world.settle(kEventsMax));
   at_once([&] { host.run_program([&] { holder = {}; }); });
+  CHECK(world.leaks() == "");
+}
+
+// What is left of the actor, only the address sanitizer's leak check can tell.
+TEST_CASE("a call that waits for another rank's value goes with its actor, and so does the actor") {
+  WorldOptions options;
+  options.network.ranks = 2;
+  options.node_of = {0, 1};
+  options.cores = 2;
+  World world(options, 1);
+  world_now = &world;
+  bool lost = false;
+  auto& host = *world.at(0).host;
+  world.network.schedule(0, 0, [&] {
+    host.run_program([&] {
+      ActorOptions there;
+      there.placement = Placement::on(1);
+      const auto listener = spawn_with<Listener>(there);
+      CHECK(get(listener.call<&Listener::hear>(1L)) == 1);
+      const auto late = submit_with<&take_long>(on(0));
+      const auto waits = listener.call<&Listener::hear>(late);
+      host.compute(kMillisecond);
+      listener.kill();
+      CHECK_THROWS_AS(get(waits), ActorDiedError);
+      host.compute(kMillisecond);
+      CHECK_FALSE(late.ready());
+      get(late);
+      lost = true;
+    });
+  });
+  REQUIRE(world.settle(100'000));
+  CHECK(lost);
   CHECK(world.leaks() == "");
 }
 
