@@ -24,7 +24,9 @@ BUILT_IN = ("__ray_ready__", "__ray_call__", "__ray_terminate__")
 
 def method(*args: Any, **options: Any) -> Callable:
     """Gives a method of an actor class options: `num_returns`, `concurrency_group`, `max_task_retries`, `retry_exceptions`."""
-    if args or not options:
+    if len(args) == 1 and callable(args[0]) and not options:  # @method, with nothing to say
+        return args[0]
+    if args:
         raise TypeError("@trireme.method needs options by name, as in @trireme.method(num_returns=2)")
 
     def annotate(function: Callable) -> Callable:
@@ -337,7 +339,9 @@ class ActorClass:
             if found is not None:
                 if options.get("get_if_exists"):
                     return handle_of(found)
-                raise ValueError(
+                from trireme.exceptions import ActorAlreadyExistsError
+
+                raise ActorAlreadyExistsError(
                     f"there is an actor named {actor_name!r} already; get it with trireme.get_actor({actor_name!r}) or use "
                     f"get_if_exists=True"
                 )
@@ -356,7 +360,9 @@ class ActorClass:
             found = core.find_actor(full)
             if options.get("get_if_exists") and found is not None:
                 return handle_of(found)
-            raise ValueError(f"there is an actor named {actor_name!r} already") from error
+            from trireme.exceptions import ActorAlreadyExistsError
+
+            raise ActorAlreadyExistsError(f"there is an actor named {actor_name!r} already") from error
         if actor_name:
             core.export(_class_key(ref), self._descriptor.meta + self._class.__name__.encode())
         return ActorHandle(ref, self._descriptor, self._descriptor.meta, self._class.__name__)

@@ -223,7 +223,9 @@ def create(cls: ActorClass, args: tuple, kwargs: dict) -> LocalHandle:
     if name in _names:
         if options.get("get_if_exists"):
             return _handle(_names[name])
-        raise ValueError(f"there is an actor named {options['name']!r} already")
+        from trireme.exceptions import ActorAlreadyExistsError
+
+        raise ActorAlreadyExistsError(f"there is an actor named {options['name']!r} already")
     actor = LocalActor(cls, name)
     actor.construct(cls._class, args, kwargs)
     return LocalHandle(actor)

@@ -164,11 +164,6 @@ def check(kind: str, options: Options, what: str) -> Options:
         raise ValueError(f"get_if_exists of {what} needs a name to look for")
     if kind == "actor" and options.get("name") == "":
         raise ValueError(f"the name of {what} is empty")
-    if kind == "actor" and options.get("max_task_retries", 0) and not options.get("max_restarts", 0):
-        raise ValueError(
-            f"max_task_retries={options['max_task_retries']} of {what} needs max_restarts: calls can be repeated only when "
-            f"the actor comes back"
-        )
     return options
 
 

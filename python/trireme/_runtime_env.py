@@ -49,6 +49,8 @@ class RuntimeEnv(dict):
 
 def normal(env: Any) -> dict[str, Any]:
     """The environment, checked, with absolute paths and only what JSON can hold. Errors: ValueError, TypeError."""
+    if env is not None and not isinstance(env, dict):
+        raise TypeError(f"runtime_env must be a dict, such as {{'env_vars': {{'A': '1'}}}}, not {env!r}")
     fields = {key: value for key, value in (env or {}).items() if value is not None}
     made: dict[str, Any] = {}
     for name, value in fields.items():

@@ -7,6 +7,7 @@ instance of the original class, so both `except RayTaskError` and `except ValueE
 from __future__ import annotations
 
 __all__ = [
+    "ActorAlreadyExistsError",
     "ActorDiedError",
     "ActorPlacementGroupRemoved",
     "ActorUnavailableError",
@@ -199,6 +200,10 @@ class RayActorError(RayError):
 
 class ActorDiedError(RayActorError):
     """The actor ended: its constructor raised, its process died and no restart was left, or it was killed."""
+
+
+class ActorAlreadyExistsError(ValueError, RayError):
+    """The name of a new actor is taken."""
 
 
 class ActorUnavailableError(RayActorError):

@@ -41,6 +41,16 @@ class RuntimeContext:
         worker = _state.worker
         return worker.work.name if worker is not None and worker.work is not None else None
 
+    def get_session_name(self) -> str:
+        """As `init().address_info["session_name"]`."""
+        return self.get_job_id()
+
+    def get_node_labels(self) -> dict[str, str]:
+        """The labels of this rank."""
+        from trireme._nodes import own_row
+
+        return dict(own_row(self._core())["labels"])
+
     def get_actor_id(self) -> str | None:
         """None outside of actors."""
         worker = _state.worker

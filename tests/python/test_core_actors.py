@@ -133,6 +133,8 @@ def test_named_actors_are_found_from_everywhere(runtime):
     assert runtime.get(from_task.remote()) == 3
     with pytest.raises(ValueError, match="found"):
         Counter.options(name="found").remote()
+    with pytest.raises(runtime.exceptions.ActorAlreadyExistsError, match="get_if_exists=True"):
+        Counter.options(name="found").remote()
     again = Counter.options(name="found", get_if_exists=True).remote(100)
     assert again == counter
     assert runtime.get(again.add.remote()) == 4

@@ -80,7 +80,6 @@ def test_wrong_task_options_are_refused_where_they_are_written(runtime, options,
         ({"get_if_exists": True}, ValueError, "name"),
         ({"namespace": ""}, ValueError, "namespace"),
         ({"name": ""}, ValueError, "name"),
-        ({"max_task_retries": 1}, ValueError, "max_restarts"),
         ({"max_pending_calls": 0}, ValueError, "max_pending_calls"),
         ({"concurrency_groups": {"io": 0}}, TypeError, "concurrency_groups"),
     ],
@@ -101,7 +100,7 @@ def test_decorator_misuse_says_how_it_is_used(runtime):
     with pytest.raises(TypeError, match="remote already"):
         runtime.remote(runtime.remote(lambda: None))
     with pytest.raises(TypeError, match="@trireme.method"):
-        runtime.method(lambda self: None)
+        runtime.method(2)
 
 
 def test_direct_calls_say_what_to_call(runtime):
@@ -181,3 +180,57 @@ def test_an_option_without_effect_is_said_to_have_none(runtime):
 
     with pytest.warns(UserWarning, match="enable_task_events.*no effect"):
         runtime.remote(enable_task_events=False)(lambda: None)
+
+
+def test_a_class_may_ask_for_retries_of_exceptions_without_restarts(runtime, tmp_path):
+    counted = tmp_path / "calls"
+
+    @runtime.remote(max_task_retries=2)
+    class Flaky:
+        @runtime.method(retry_exceptions=True)
+        def call(self):
+            with counted.open("a") as file:
+                file.write("x")
+            if len(counted.read_text()) < 3:
+                raise ValueError("again")
+            return len(counted.read_text())
+
+        @runtime.method  # with nothing to say
+        def end(self):
+            import os
+
+            os._exit(1)
+
+    flaky = Flaky.remote()
+    assert runtime.get(flaky.call.remote(), timeout=60) == 3
+    with pytest.raises(runtime.exceptions.ActorDiedError):
+        runtime.get(flaky.end.remote(), timeout=60)
+
+
+def test_a_runtime_env_is_a_dict(runtime):
+    from trireme._runtime_env import normal
+
+    with pytest.raises(TypeError, match="runtime_env must be a dict.*not 3"):
+        normal(3)
+
+
+def test_names_of_accelerators_are_texts_for_the_option(runtime):
+    from trireme.util import accelerators
+
+    @runtime.remote(accelerator_type=accelerators.NVIDIA_H100, num_cpus=0)
+    def there():
+        return 1
+
+    with pytest.raises(runtime.exceptions.TaskUnschedulableError, match="accelerator_type:H100"):
+        runtime.get(there.remote(), timeout=60)
+
+
+def test_marks_of_stability_change_nothing():
+    from trireme.util.annotations import Deprecated, DeveloperAPI, PublicAPI
+
+    def f():
+        return 1
+
+    assert PublicAPI(f) is f
+    assert PublicAPI(stability="alpha")(f) is f
+    assert DeveloperAPI(f) is Deprecated(message="gone")(f) is f

@@ -284,6 +284,13 @@ def test_labels_of_bundles_are_checked(runtime):
         placement_group([{"CPU": 1}], bundle_label_selector=[{"zone": 3}])
 
 
+def test_a_strategy_of_a_group_needs_a_group():
+    from trireme.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+    with pytest.raises(TypeError, match="placement_group must be a group.*not 3"):
+        PlacementGroupSchedulingStrategy(3)
+
+
 def test_children_are_captured_when_asked(runtime):
     from trireme.util import get_current_placement_group, placement_group, remove_placement_group
     from trireme.util.scheduling_strategies import PlacementGroupSchedulingStrategy
@@ -299,7 +306,8 @@ def test_children_are_captured_when_asked(runtime):
     def parent():
         inherited = runtime.get(child.remote())
         opted_out = runtime.get(child.options(scheduling_strategy="DEFAULT").remote())
-        return inherited, opted_out
+        in_none = PlacementGroupSchedulingStrategy(None)
+        return inherited, opted_out or runtime.get(child.options(scheduling_strategy=in_none).remote())
 
     for capture, expected in ((True, group), (False, None)):
         strategy = PlacementGroupSchedulingStrategy(group, placement_group_capture_child_tasks=capture)

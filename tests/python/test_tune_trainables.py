@@ -126,3 +126,20 @@ def test_trainables_that_are_none_say_so(tmp_path: Path) -> None:
         fit("nothing", tmp_path)
     with pytest.raises(TypeError, match="needs a trainable"):
         Tuner()
+
+
+def test_a_function_trainable_can_be_called_without_a_search() -> None:
+    def train(config: dict[str, Any]) -> None:
+        assert tune.get_checkpoint() is None
+        tune.report({"score": config["x"]})
+
+    with pytest.warns(UserWarning, match="runs no trial of a Tuner"):
+        train({"x": 1})
+    with pytest.warns(UserWarning), pytest.raises(RuntimeError, match="works only in a trainable"):
+        tune.report({})
+        tune.get_context()
+
+
+def test_the_only_trial_is_the_best(tmp_path: Path) -> None:
+    grid = Tuner(lambda config: {"score": 1}, run_config=tune.RunConfig(storage_path=str(tmp_path), verbose=0)).fit()
+    assert grid.get_best_result().metrics["score"] == 1

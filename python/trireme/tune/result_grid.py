@@ -69,7 +69,7 @@ class ResultGrid(Sequence[Result]):
         Parameters
         ----------
         metric, mode
-            What is compared; those of `TuneConfig` unless given.
+            What is compared; those of `TuneConfig` unless given. A search of one trial needs none.
         scope
             Which report of a trial counts: ``"last"``; ``"all"`` (its best); ``"avg"``, ``"last-5-avg"``,
             ``"last-10-avg"`` (means).
@@ -83,9 +83,10 @@ class ResultGrid(Sequence[Result]):
         RuntimeError
             No trial reported the metric; says what was reported.
         """
-        return self._result(
-            best_trial(self._trials, metric or self._metric, mode or self._mode, scope, filter_nan_and_inf)
-        )
+        metric, mode = metric or self._metric, mode or self._mode
+        if len(self._trials) == 1 and metric is None and mode is None:
+            return self[0]
+        return self._result(best_trial(self._trials, metric, mode, scope, filter_nan_and_inf))
 
     def get_dataframe(self, filter_metric: str | None = None, filter_mode: str | None = None) -> pd.DataFrame:
         """A pandas DataFrame with a row for each trial: its last report, or the one with the best `filter_metric`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -111,10 +112,12 @@ def report(metrics: Mapping[str, Any], *, checkpoint: Checkpoint | None = None) 
     checkpoint
         Files to keep with it; copied into the trial's folder before this returns.
 
+    Outside of a search it warns and does nothing, so that a trainable can be tried by a plain call.
+
     Raises
     ------
     RuntimeError
-        The caller is no function trainable.
+        The caller is a class trainable.
     TypeError
         `metrics` is no dict, `checkpoint` no `Checkpoint`.
     """
@@ -126,18 +129,18 @@ def report(metrics: Mapping[str, Any], *, checkpoint: Checkpoint | None = None) 
             f"not {type(checkpoint).__name__}"
         )
     if _report is None:
-        inside = (
-            "a class trainable returns its metrics from step()" if _info else "this process runs no trial of a Tuner"
-        )
-        raise RuntimeError(f"tune.report() works only in a function that a Tuner runs: {inside}")
+        if _info is not None:
+            raise RuntimeError(
+                "tune.report() works only in a function that a Tuner runs: a class trainable returns its metrics from step()"
+            )
+        warnings.warn("tune.report() has no effect: this process runs no trial of a Tuner", stacklevel=2)
+        return
     _report(dict(metrics), checkpoint)
 
 
 def get_checkpoint() -> Checkpoint | None:
     """What the trial goes on from: its own latest checkpoint after a restart, another trial's under population based
-    training; None at the start."""
-    if _info is None:
-        raise RuntimeError("tune.get_checkpoint() works only in a function that a Tuner runs")
+    training; None at the start, and outside of a search."""
     return _checkpoint
 
 

@@ -38,7 +38,9 @@ __getattr__, __dir__ = attach(
         "list_named_actors": "node",
     },
     (
+        "accelerators",
         "actor_pool",
+        "annotations",
         "check_serialize",
         "collective",
         "debug",

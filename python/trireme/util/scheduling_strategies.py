@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Union
 
 if TYPE_CHECKING:
     from trireme.util.placement_group import PlacementGroup
@@ -15,6 +15,7 @@ __all__ = [
     "NodeLabelSchedulingStrategy",
     "NotIn",
     "PlacementGroupSchedulingStrategy",
+    "SchedulingStrategyT",
 ]
 
 
@@ -24,7 +25,7 @@ class PlacementGroupSchedulingStrategy:
     Parameters
     ----------
     placement_group
-        The group.
+        The group. None: in no group, also where a task or actor captures those that it creates.
     placement_group_bundle_index
         Which bundle; -1: any with room.
     placement_group_capture_child_tasks
@@ -33,12 +34,16 @@ class PlacementGroupSchedulingStrategy:
 
     def __init__(
         self,
-        placement_group: PlacementGroup,
+        placement_group: PlacementGroup | None,
         placement_group_bundle_index: int = -1,
         placement_group_capture_child_tasks: bool | None = None,
     ) -> None:
-        count = len(placement_group.bundle_specs)
-        if not -1 <= placement_group_bundle_index < count:
+        if placement_group is not None and not hasattr(placement_group, "bundle_specs"):
+            raise TypeError(
+                f"placement_group must be a group as placement_group() returns it, or None, not {placement_group!r}"
+            )
+        count = len(placement_group.bundle_specs) if placement_group is not None else 0
+        if placement_group is not None and not -1 <= placement_group_bundle_index < count:
             raise ValueError(
                 f"placement_group_bundle_index={placement_group_bundle_index}: the group has {count} bundles; give 0 to "
                 f"{count - 1}, or -1 for any"
@@ -48,6 +53,8 @@ class PlacementGroupSchedulingStrategy:
         self.placement_group_capture_child_tasks = placement_group_capture_child_tasks
 
     def _trireme_place(self, native: Any) -> None:
+        if self.placement_group is None:
+            return
         native.group = self.placement_group._native
         native.bundle = self.placement_group_bundle_index
 
@@ -161,3 +168,9 @@ def _test(label: str, condition: Any) -> tuple[str, bool, tuple[str, ...]]:
     if isinstance(condition, DoesNotExist):
         return label, False, ()
     raise TypeError(f"the condition on label {label!r} must be In(...), NotIn(...), Exists() or DoesNotExist(), not {condition!r}")
+
+
+#: What the option `scheduling_strategy` may be, besides None.
+SchedulingStrategyT = Union[  # noqa: UP007 - evaluated
+    str, PlacementGroupSchedulingStrategy, NodeAffinitySchedulingStrategy, NodeLabelSchedulingStrategy
+]
