@@ -60,14 +60,6 @@ def tree() -> list[int]:
     return found
 
 
-def idle_share(processes: list[int]) -> float:
-    """CPU that they use together while nothing is asked of them, in % of a core."""
-    time.sleep(0.5)  # until every thread has stopped to look for work
-    before = {process: cpu_s(process) for process in processes}
-    time.sleep(IDLE_S)
-    return 100 * sum(cpu_s(process) - before[process] for process in processes) / IDLE_S
-
-
 class Session:
     def __init__(self, ray: Any) -> None:
         @ray.remote
@@ -76,18 +68,30 @@ class Session:
 
         self.worker = ray.get(process.remote())
         self.rank = os.getpid()
+        self._idle: dict[int, float] = {}
+
+    def idle_share(self, processes: list[int] | None = None) -> float:
+        """CPU that they (all of the session) use together while nothing is asked of them, in % of a core: over the same two
+        seconds, whoever is asked for.
+        """
+        if not self._idle:
+            time.sleep(1.5)  # until every thread has stopped to look for work, and what is prepared beside the first task is there
+            before = {process: cpu_s(process) for process in tree()}
+            time.sleep(IDLE_S)
+            self._idle = {process: 100 * (cpu_s(process) - seconds) / IDLE_S for process, seconds in before.items()}
+        return sum(self._idle.values() if processes is None else (self._idle[process] for process in processes))
 
 
 CASES: dict[str, tuple[str, runtime.Case]] = {
     "worker_private": ("MB", lambda s: private_mb(s.worker)),
     "worker_threads": ("threads", lambda s: field(s.worker, "status", "Threads")),
-    "worker_cpu": ("% of a core", lambda s: idle_share([s.worker])),
+    "worker_cpu": ("% of a core", lambda s: s.idle_share([s.worker])),
     "rank_memory": ("MB", lambda s: field(s.rank, "status", "VmRSS") * 1024 / 1e6),
     "rank_threads": ("threads", lambda s: field(s.rank, "status", "Threads")),
-    "rank_cpu": ("% of a core", lambda s: idle_share([s.rank])),
+    "rank_cpu": ("% of a core", lambda s: s.idle_share([s.rank])),
     "all_memory": ("MB", lambda s: sum(share_mb(process) for process in tree())),
     "all_threads": ("threads", lambda s: sum(field(process, "status", "Threads") for process in tree())),
-    "all_cpu": ("% of a core", lambda s: idle_share(tree())),
+    "all_cpu": ("% of a core", lambda s: s.idle_share()),
 }
 
 

@@ -1,6 +1,6 @@
 """Data-parallel training with NumPy: how many samples a second by how many workers, with the same global batch.
 
-usage: training.py trireme throughput|silent [workers=2] [batch=256] [width=512] [steps=40]
+usage: training.py trireme throughput|silent [workers=2] [batch=256] [width=512] [steps=25]
 
 Each worker computes with one thread. The clock of rank 0 runs over whole steps, after a first few; starting workers is not in it.
 `silent`: the workers average nothing, each trains for itself on its part; no way of averaging can be faster.
@@ -84,7 +84,7 @@ CASES: dict[str, tuple[str, runtime.Case]] = {
 def main() -> int:
     if len(sys.argv) < 3 or sys.argv[1] != "trireme":
         sys.exit(__doc__)
-    chosen = runtime.options(sys.argv[3:], {"workers": 2, "batch": 256, "width": 512, "steps": 40})
+    chosen = runtime.options(sys.argv[3:], {"workers": 2, "batch": 256, "width": 512, "steps": 25})
     ray = runtime.start(sys.argv[1])
     status = runtime.run_cases(sys.argv[2], CASES, chosen)
     ray.shutdown()
