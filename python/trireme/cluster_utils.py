@@ -16,7 +16,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -125,7 +124,6 @@ class Cluster:
         self._size = 0  # ranks at the start
         self._next_rank = 0
         self._name = uuid.uuid4().hex[:12]
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
         if initialize_head:
             self.add_node(**(head_node_args or {}))
         if shutdown_at_exit:
@@ -314,9 +312,8 @@ class Cluster:
         if self.head_node is None:
             raise RuntimeError("the cluster has no nodes: call add_node() first")
         self._stop()  # ranks of an earlier connection, which ended with it
-        self._folder = tempfile.TemporaryDirectory(prefix="trireme-cluster-", ignore_cleanup_errors=True)
-        socket = str(Path(self._folder.name) / "s")
-        self._socket = socket
+        # An abstract name: it goes with rank 0's process, however that ends, where a file would stay.
+        self._socket = f"@trireme-cluster-{uuid.uuid4().hex}"
         self._size = self._next_rank = 1 + len(self.worker_nodes)
         self._running = True
         try:
@@ -373,9 +370,6 @@ class Cluster:
         for node in self.list_all_nodes():
             node.process = node.pid = None
         self._running = False
-        if self._folder is not None:
-            self._folder.cleanup()
-            self._folder = None
 
     @property
     def _connected(self) -> bool:

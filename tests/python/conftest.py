@@ -5,8 +5,11 @@ Every file runs once on one rank and once under mpirun (CMakeLists.txt); TRIREME
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +20,17 @@ import pytest
 RANKS = int(os.environ.get("TRIREME_TEST_RANKS", "1"))
 # How long what ends in the background (workers, the template process) may take on a loaded machine.
 SETTLE_S = 30
+
+# The folder of temporary files of this process and its workers; pytest's own stays where people look for it. What tests want
+# to keep, or cannot clean because they kill who would, belongs into tmp_path.
+os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+TEMPORARY = Path(tempfile.mkdtemp(prefix="trireme-tests-"))
+os.environ["TMPDIR"] = str(TEMPORARY)
+tempfile.tempdir = None
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(TEMPORARY, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
@@ -66,6 +80,13 @@ def _shared_memory() -> set[str]:
     }
 
 
+def _temporary() -> list[str]:
+    # Of sessions, without the folder that they share, which one that was killed cannot remove.
+    with contextlib.suppress(OSError):
+        Path(TEMPORARY, f"trireme-{os.getuid()}").rmdir()
+    return sorted(os.listdir(TEMPORARY))
+
+
 def _children() -> dict[int, str]:
     found = {}
     for task in os.listdir("/proc/self/task"):
@@ -85,7 +106,7 @@ def _children() -> dict[int, str]:
 
 @pytest.fixture(scope="module", autouse=True)
 def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fail the file whose tests leave file descriptors, shared memory, processes or session folders."""
+    """Fail the file whose tests leave file descriptors, shared memory, processes, temporary files or session folders."""
     descriptors, shared, children = _descriptors(), _shared_memory(), _children()
     yield
 
@@ -96,6 +117,7 @@ def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
             for name, what in {
                 "descriptors": more,
                 "shared memory": _shared_memory() - shared,
+                "temporary files": _temporary(),
                 "processes": {pid: line for pid, line in _children().items() if pid not in children},
             }.items()
             if what

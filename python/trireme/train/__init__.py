@@ -1,5 +1,6 @@
 """Training on a group of worker processes, with Ray's names; see docs/train.md."""
 
+from trireme.train import collective
 from trireme.train._backend import BackendConfig, CollectiveConfig
 from trireme.train._callback import TrainRunContext, UserCallback
 from trireme.train._checkpoint import Checkpoint
@@ -31,6 +32,7 @@ __all__ = [
     "TrainRunContext",
     "TrainingFailedError",
     "UserCallback",
+    "collective",
     "get_checkpoint",
     "get_context",
     "get_dataset_shard",

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -12,14 +15,19 @@ from trireme.train._backend import WorkerFacts
 from trireme.train._config import ScalingConfig
 from trireme.train._errors import WorkerGroupError
 from trireme.train._placement import Placement
-from trireme.train._session import Place, Report
+from trireme.train._session import Meeting, Place, Report
 from trireme.train._shards import DataConfig
 from trireme.train._worker import Ended, Order, Shard, TrainWorker, Work
+
+logger = logging.getLogger("trireme.train")
 
 # A worker whose reports the others have not matched yet is asked for no more than so many ahead.
 LEAD_MAX = 4
 # After the first failure: how long to wait for others, of which one may be the cause of the first.
 CAUSE_TIMEOUT_S = 3.0
+# How long, after a failure, a training function has to come to its next report and out of it, before its process is killed.
+STOP_GRACE_VARIABLE, STOP_GRACE_S = "TRIREME_TRAIN_STOP_GRACE_S", 5.0
+STOP_LEAST_S = 1.0
 
 
 def places(facts: list[WorkerFacts]) -> list[Place]:
@@ -40,7 +48,8 @@ class WorkerGroup:
 
     Threading: one thread.
     Errors:    `WorkerGroupError` with what each failed worker raised; what cannot be placed raises the runtime's error.
-    Lifetime:  `shut_down` ends the workers and gives their resources back; idempotent.
+    Lifetime:  `shut_down` ends the workers and gives their resources back; idempotent. Training functions that still run
+               are told so first.
     """
 
     def __init__(self, scaling: ScalingConfig, num_workers: int, placement: Placement) -> None:
@@ -48,6 +57,8 @@ class WorkerGroup:
         self._placement = placement
         self.size = num_workers
         self._workers: list[Any] = []
+        self._training = False
+        self._failed_at: float | None = None
         self.places: list[Place] = []
 
     def start(
@@ -60,6 +71,7 @@ class WorkerGroup:
             run_id = f"{work.run.trial_id}.{uuid.uuid4().hex[:8]}"
             meeting = trireme.get(self._workers[0].rendezvous.remote(work.backend, facts, run_id))
             shards = _shards(datasets, data_config, self.size)
+            self._training = True
             trireme.get(
                 [
                     worker.start.remote(Order(work, place, meeting, shards[place.world_rank]))
@@ -72,6 +84,7 @@ class WorkerGroup:
     def _create(self, runtime_env: Mapping[str, Any] | None) -> None:
         resources = self._scaling.worker_resources()
         options: dict[str, Any] = {
+            "max_concurrency": 2,  # stop() beside next()
             "num_cpus": resources.get("CPU", 0),
             "num_gpus": resources.get("GPU", 0),
             "resources": {k: v for k, v in resources.items() if k not in ("CPU", "GPU", "memory")},
@@ -103,10 +116,10 @@ class WorkerGroup:
         Raises
         ------
         WorkerGroupError
-            A worker died or raised, or the workers did not report equally often.
+            A worker died or raised, or the workers did not do the same.
         """
         waiting: dict[Any, int] = {worker.next.remote(): rank for rank, worker in enumerate(self._workers)}
-        queued: list[list[Report]] = [[] for _ in self._workers]
+        queued: list[list[Report | Meeting]] = [[] for _ in self._workers]
         ended: set[int] = set()
         idle: set[int] = set()
         while waiting:
@@ -120,15 +133,24 @@ class WorkerGroup:
                     queued[rank].append(event)
                     idle.add(rank)
             while all(queued):
-                yield [reports.pop(0) for reports in queued]
+                step = [events.pop(0) for events in queued]
+                if all(isinstance(event, Report) for event in step):
+                    yield step
+                    continue
+                self._check_alike(step)
+                for rank, worker in enumerate(self._workers):  # nobody is ahead: each waits for the others here
+                    idle.discard(rank)
+                    # In a list, so that a reference arrives as it is.
+                    waiting[worker.next.remote([step[0].data])] = rank
             stuck = {rank for rank in ended if not queued[rank]}
             if stuck and any(queued):
                 self._raise_uneven(queued, stuck)
-            for rank in [rank for rank in idle if len(queued[rank]) < LEAD_MAX]:
+            for rank in [rank for rank in idle if _may_go_on(queued[rank])]:
                 idle.discard(rank)
                 waiting[self._workers[rank].next.remote()] = rank
+        self._training = False
 
-    def _event(self, ref: Any, rank: int, waiting: Mapping[Any, int]) -> Report | Ended:
+    def _event(self, ref: Any, rank: int, waiting: Mapping[Any, int]) -> Report | Meeting | Ended:
         try:
             event = trireme.get(ref)
         except trireme.exceptions.RayError as error:
@@ -139,6 +161,7 @@ class WorkerGroup:
         return event
 
     def _raise_failures(self, failures: dict[int, BaseException], waiting: Mapping[Any, int]) -> None:
+        self._failed_at = time.monotonic()
         # A worker that dies makes the others fail in their collective, and which is heard of first is chance.
         ready, _ = (
             trireme.wait(list(waiting), num_returns=len(waiting), timeout=CAUSE_TIMEOUT_S) if waiting else ([], [])
@@ -158,22 +181,65 @@ class WorkerGroup:
         details = getattr(cause, "remote_traceback", "") or str(cause)
         raise WorkerGroupError(f"worker {rank} of {self.size} {what}", failures, details.rstrip()) from cause
 
-    def _raise_uneven(self, queued: list[list[Report]], stuck: set[int]) -> None:
-        ahead = next(rank for rank, reports in enumerate(queued) if reports)
+    def _raise_uneven(self, queued: list[list[Report | Meeting]], stuck: set[int]) -> None:
+        ahead = next(rank for rank, events in enumerate(queued) if events)
         behind = min(stuck)
         error = RuntimeError(
-            f"worker {behind} returned, but worker {ahead} made report number {queued[ahead][0].index}, which worker "
-            f"{behind} did not: every worker must call report() equally often"
+            f"worker {behind} returned, but worker {ahead} {queued[ahead][0]}, which worker {behind} did not: every "
+            "worker must make the same calls of report() and train.collective"
         )
         raise WorkerGroupError(str(error), {behind: error})
+
+    def _check_alike(self, step: list[Report | Meeting]) -> None:
+        def kind(event: Report | Meeting) -> str:
+            return "report" if isinstance(event, Report) else event.function
+
+        other = next((rank for rank, event in enumerate(step) if kind(event) != kind(step[0])), None)
+        if other is not None:
+            error = RuntimeError(
+                f"worker 0 {step[0]} where worker {other} {step[other]}: every worker must make the same calls of "
+                "report() and train.collective in the same order"
+            )
+            raise WorkerGroupError(str(error), {other: error})
 
     def shut_down(self) -> None:
         """Ends the workers, whatever they do, and gives their resources back."""
         workers, self._workers = self._workers, []
-        for worker in workers:
-            with contextlib.suppress(trireme.exceptions.RayError):
-                trireme.kill(worker)
-        self._placement.release()
+        try:
+            if self._training:
+                _stop(workers, self._failed_at)
+        finally:
+            for worker in workers:
+                _kill(worker)
+            self._placement.release()
+
+
+def _stop(workers: list[Any], failed_at: float | None) -> None:
+    """Has the training functions end themselves, for a bounded time. Who has ended is killed at once, so that those who
+    wait for it in a collective hear of it and end as well."""
+    now, grace = time.monotonic(), float(os.environ.get(STOP_GRACE_VARIABLE, STOP_GRACE_S))
+    # What was waited since the failure counts, but who waits in report() must hear of it.
+    deadline = max(now + min(grace, STOP_LEAST_S), (failed_at or now) + grace)
+    waiting = {worker.stop.remote(): rank for rank, worker in enumerate(workers)}
+    while waiting:
+        left = deadline - time.monotonic()
+        ready, _ = trireme.wait(list(waiting), num_returns=1, timeout=max(0.0, left))
+        if not ready:
+            ranks = ", ".join(map(str, sorted(waiting.values())))
+            logger.info("worker(s) %s came to no report() in time (%s) and are killed", ranks, STOP_GRACE_VARIABLE)
+            return
+        for ref in ready:
+            _kill(workers[waiting.pop(ref)])
+
+
+def _kill(worker: Any) -> None:
+    with contextlib.suppress(trireme.exceptions.RayError):
+        trireme.kill(worker)
+
+
+def _may_go_on(events: list[Report | Meeting]) -> bool:
+    """Whether a worker with these events, which not all others have matched yet, is asked for more."""
+    return len(events) < LEAD_MAX and not any(isinstance(event, Meeting) for event in events)
 
 
 def _shards(datasets: Mapping[str, Any], config: DataConfig, size: int) -> list[dict[str, Shard]]:

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 from trireme.train._checkpoint import Checkpoint
 from trireme.train._storage import CHECKPOINT_PREFIX, persist
@@ -119,13 +119,47 @@ class Report:
     metrics: dict[str, Any]
     folder: str | None
 
+    def __str__(self) -> str:
+        return f"made report number {self.index}"
+
+
+@dataclass
+class Meeting:
+    """One call of a function of `trireme.train.collective` by one worker. `data`: what rank 0 has for the others."""
+
+    function: str
+    data: Any = None
+
+    def __str__(self) -> str:
+        return f"called {self.function}()"
+
+
+class StopTraining(SystemExit):
+    """Raised in a training function, out of `report` and the functions of `trireme.train.collective`, when its group
+    ends: `finally` blocks run, and ``except Exception`` does not hold it up."""
+
+
+class _HandedOver:
+    """An event on its way to the controller: done once it asks for the next one, or never, when the group ends."""
+
+    def __init__(self) -> None:
+        self._done = threading.Event()
+        self.answer: Any = None
+
+    def finish(self, answer: Any = None) -> None:
+        self.answer = answer
+        self._done.set()
+
+    def wait(self) -> None:
+        self._done.wait()
+
 
 class Session:
     """The training function's link to the process that controls the run.
 
     A report is done once the controller has it: it asks for the next one. So a death after report() loses nothing.
 
-    Threading: report(), finish() and end() from the training thread; next() from the actor's.
+    Threading: report(), meet(), finish() and end() from the training thread; next() and stop() from the actor's.
     """
 
     def __init__(
@@ -138,8 +172,11 @@ class Session:
         self.shards = shards
         self.state: dict[str, Any] = {}  # of the backends: the process group's name, the device, ...
         self._next_index = first_report
-        self._events: queue.SimpleQueue[tuple[Any, threading.Event]] = queue.SimpleQueue()
-        self._handed_out: threading.Event | None = None
+        self._events: queue.SimpleQueue[tuple[Any, _HandedOver]] = queue.SimpleQueue()
+        self._handed_out: _HandedOver | None = None
+        self._lock = threading.Lock()
+        self._stopping = False
+        self._unanswered: set[_HandedOver] = set()
         self._folders: set[str] = set()
         self._uploads: ThreadPoolExecutor | None = None
         self._pending = threading.BoundedSemaphore(UPLOADS_PENDING_MAX)
@@ -155,17 +192,19 @@ class Session:
         upload: Callable[[Checkpoint, str], Checkpoint] | None,
     ) -> None:
         """See `trireme.train.report`."""
+        if delete is None:
+            delete = mode is CheckpointUploadMode.ASYNC
+        if self._stopping:
+            self._give_up(checkpoint, mode, delete)
         self._raise_upload_error()
         index, self._next_index = self._next_index, self._next_index + 1
         folder = self._folder_name(folder, index)
-        if delete is None:
-            delete = mode is CheckpointUploadMode.ASYNC
 
         def send() -> None:
+            if self._stopping:
+                self._give_up(checkpoint, mode, delete)
             where = self._store(checkpoint, folder, mode, delete, upload) if checkpoint is not None else None
-            taken = threading.Event()
-            self._events.put((Report(index, dict(metrics), where), taken))
-            taken.wait()
+            self._hand_over(Report(index, dict(metrics), where))
 
         if self._uploads is None and mode is not CheckpointUploadMode.ASYNC:
             send()
@@ -179,6 +218,24 @@ class Session:
             done.result()
             self._raise_upload_error()
 
+    def meet(self, function: str, data: Any = None) -> Any:
+        """Waits until all workers have called it as often as this one; returns rank 0's `data`.
+
+        What this worker reported before, also in the background, has arrived then: the order is the same on all workers.
+        """
+        if self._uploads is not None:
+            self._uploads.submit(lambda: None).result()
+            self._raise_upload_error()
+        return self._hand_over(Meeting(function, data))
+
+    def stop(self) -> None:
+        """The group ends: the training function gets `StopTraining` from where it waits in this object or comes to it."""
+        with self._lock:
+            self._stopping = True
+            unanswered = list(self._unanswered)
+        for handed in unanswered:
+            handed.finish()
+
     def finish(self) -> None:
         """Waits for the uploads in the background. Raises what one of them raised."""
         if self._uploads is not None:
@@ -187,14 +244,35 @@ class Session:
 
     def end(self, event: Any) -> None:
         """The last event: after it, nothing is reported."""
-        self._events.put((event, threading.Event()))
+        self._events.put((event, _HandedOver()))
 
-    def next(self) -> Any:
-        """The next event, in order; waits for it. That it is called says that the one before has arrived."""
+    def next(self, answer: Any = None) -> Any:
+        """The next event, in order; waits for it. That it is called says that the one before has arrived; `answer` is
+        for the one before."""
         if self._handed_out is not None:
-            self._handed_out.set()
+            self._handed_out.finish(answer)
         event, self._handed_out = self._events.get()
         return event
+
+    def _hand_over(self, event: Any) -> Any:
+        handed = _HandedOver()
+        with self._lock:
+            if self._stopping:
+                raise StopTraining(0)
+            self._unanswered.add(handed)
+        self._events.put((event, handed))
+        handed.wait()
+        with self._lock:
+            self._unanswered.discard(handed)
+            if self._stopping:
+                raise StopTraining(0)
+        return handed.answer
+
+    def _give_up(self, checkpoint: Checkpoint | None, mode: CheckpointUploadMode, delete: bool) -> NoReturn:
+        """Nobody wants the report any more. A folder that was given away with it goes, as after its copy."""
+        if checkpoint is not None and delete and mode is not CheckpointUploadMode.NO_UPLOAD:
+            shutil.rmtree(checkpoint.path, ignore_errors=True)
+        raise StopTraining(0)
 
     def _folder_name(self, folder: str | None, index: int) -> str:
         if folder is None:
@@ -229,7 +307,7 @@ class Session:
 
     def _guarded(self, send: Callable[[], None]) -> None:
         try:
-            if self._failed is None:
+            if self._failed is None or self._stopping:
                 send()
         except BaseException as error:
             self._failed = error
@@ -237,6 +315,8 @@ class Session:
             self._pending.release()
 
     def _raise_upload_error(self) -> None:
+        if self._stopping:
+            raise StopTraining(0)
         if self._failed is not None:
             raise RuntimeError("a checkpoint's upload in the background failed") from self._failed
 
@@ -257,8 +337,8 @@ def current_session() -> Session | None:
     return _session
 
 
-def require_session(what: str) -> Session:
-    """The session of this process.
+def require_session(what: str, in_tune: bool = True) -> Session:
+    """The session of this process. `in_tune`: `trireme.tune` has a function of that name.
 
     Raises
     ------
@@ -266,8 +346,8 @@ def require_session(what: str) -> Session:
         There is none: the caller is no training function.
     """
     if _session is None:
+        other = f" (in a Tune trainable without a trainer: trireme.tune.{what})" if in_tune else ""
         raise RuntimeError(
-            f"trireme.train.{what} works only in a training function that a trainer runs in its workers "
-            f"(in a Tune trainable without a trainer: trireme.tune.{what})"
+            f"trireme.train.{what} works only in a training function that a trainer runs in its workers{other}"
         )
     return _session

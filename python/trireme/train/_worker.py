@@ -17,7 +17,7 @@ import numpy as np
 
 from trireme.train._backend import BackendConfig, WorkerFacts
 from trireme.train._checkpoint import Checkpoint
-from trireme.train._session import Place, Report, RunInfo, Session, set_session
+from trireme.train._session import Meeting, Place, Report, RunInfo, Session, set_session
 from trireme.train._shards import shard_of
 
 
@@ -65,6 +65,8 @@ class Ended:
 class TrainWorker:
     """One worker. Made and called by the controller only; the training function runs in a thread of its own, so that
     `next` can wait for what it reports.
+
+    Threading: one call at a time, but `stop` beside a `next` that waits.
     """
 
     def __init__(self) -> None:
@@ -98,9 +100,15 @@ class TrainWorker:
         self._thread = threading.Thread(target=self._train, args=(order,), name="train", daemon=True)
         self._thread.start()
 
-    def next(self) -> Report | Ended:
-        """The next report, in order, or how it ended; waits for it."""
-        return self._session.next()
+    def next(self, answer: Any = None) -> Report | Meeting | Ended:
+        """What the training function does next, in order, or how it ended; waits for it. `answer`: to what it did last."""
+        return self._session.next(answer)
+
+    def stop(self) -> None:
+        """Ends the training function at its next report, or where it waits in one; returns when it has ended."""
+        if self._thread is not None:
+            self._session.stop()
+            self._thread.join()
 
     def _train(self, order: Order) -> None:
         session, work = self._session, order.work

@@ -18,6 +18,8 @@ logger = logging.getLogger("trireme.tune")
 
 # Trials that reserve nothing are only limited by this many for each CPU.
 _WEIGHTLESS_PER_CPU = 4
+# A search that is interrupted waits so long for its trials to come to their next reports and out of them.
+_END_GRACE_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -220,11 +222,17 @@ class TrialProcesses:
                 self._end(process, force=True)
 
     def end_all(self) -> None:
-        """Ends all processes; those that still run are killed."""
-        for process in [*self._running.values(), *self._leaving.values()]:
-            self._end(process, force=True)
-        self._running.clear()
-        self._leaving.clear()
+        """Ends all processes. Those that still run are told to stop, and killed when they do not soon."""
+        for process in list(self._running.values()):
+            self.leave(process.trial)
+        deadline = time.monotonic() + min(self._grace, _END_GRACE_S)
+        try:
+            while self._leaving and (left := deadline - time.monotonic()) > 0:
+                self.wait(left)
+        finally:
+            for process in self._leaving.values():
+                self._end(process, force=True)
+            self._leaving.clear()
         while self._idle:
             self._end(self._idle.pop(), force=False)
         self._trainable = None

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from trireme import _session
 from trireme.train._checkpoint import Checkpoint
 from trireme.train._storage import CHECKPOINT_PREFIX, persist
 from trireme.tune import session
@@ -156,7 +157,8 @@ class FunctionRunner:
             return None
         if isinstance(start, str):
             return Checkpoint.from_directory(start)
-        self._unpacked = tempfile.mkdtemp(prefix="checkpoint_")
+        # With the session's files, which go even when this process is killed.
+        self._unpacked = tempfile.mkdtemp(prefix="checkpoint_", dir=_session.current())
         return Checkpoint.from_files(start["files"], self._unpacked)
 
     def _run(self) -> None:
