@@ -248,6 +248,13 @@ class _Unschedulable(TaskUnschedulableError, ActorUnschedulableError):
     def __init__(self, error_message: str = "") -> None:
         TaskUnschedulableError.__init__(self, error_message)
 
+    def __reduce__(self) -> tuple:
+        return _unschedulable, (self.error_message,)  # by its name it would be found to be another class
+
+
+def _unschedulable(error_message: str) -> _Unschedulable:
+    return _Unschedulable(error_message)
+
 
 _Unschedulable.__name__ = _Unschedulable.__qualname__ = "TaskUnschedulableError"
 

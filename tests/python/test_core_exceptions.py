@@ -113,6 +113,18 @@ def test_errors_travel_through_tasks(runtime):
         assert isinstance(caught.value, runtime.exceptions.RayTaskError)
 
 
+def test_what_can_never_be_placed_can_be_pickled(runtime):
+    @runtime.remote(num_cpus=10_000)
+    def task():
+        pass
+
+    with pytest.raises(runtime.exceptions.TaskUnschedulableError) as caught:
+        runtime.get(task.remote())
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert type(again) is type(caught.value) and again.error_message == caught.value.error_message
+    assert isinstance(again, runtime.exceptions.ActorUnschedulableError)
+
+
 def test_task_errors_can_be_pickled(runtime):
     @runtime.remote
     def boom():

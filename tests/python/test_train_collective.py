@@ -130,7 +130,7 @@ def broadcasts(worker: int) -> None:
 @pytest.mark.parametrize(
     ("does", "says"),
     [
-        (returns, r"worker 1 returned, but worker 0 called barrier\(\)"),
+        (returns, r"worker 1 returned, but worker [02] called barrier\(\)"),
         (reports, r"worker 0 called barrier\(\) where worker 1 made report number 1"),
         (broadcasts, r"worker 0 called barrier\(\) where worker 1 called broadcast_from_rank_zero\(\)"),
     ],
@@ -139,6 +139,22 @@ def broadcasts(worker: int) -> None:
 def test_different_calls_are_an_error_not_a_hang(tmp_path: Path, does: Any, says: str) -> None:
     with pytest.raises(train.TrainingFailedError, match=says):
         trainer(lambda: does(rank()), tmp_path).fit()
+
+
+def test_a_worker_that_waits_for_the_others_in_its_backend_has_returned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As torch's does: without the error both would wait for each other."""
+    monkeypatch.setenv("TRIREME_TRAIN_STOP_GRACE_S", "0.2")
+
+    class Waits(train.BackendConfig):
+        def leave(self, session: Any) -> None:
+            threading.Event().wait()
+
+    run = trainer(lambda: returns(rank()), tmp_path)
+    run.backend_config = Waits()
+    with pytest.raises(train.TrainingFailedError, match=r"worker 1 returned, but worker [02] called barrier\(\)"):
+        run.fit()
 
 
 def test_what_cannot_be_sent_is_rank_zeros_error(tmp_path: Path) -> None:

@@ -40,6 +40,9 @@ class ScalingConfig:
         Workers only where there is such a GPU (a node's label ``accelerator_type``).
     trainer_resources
         Of the process that runs the trainer when it is a Tune trial; nothing unless given.
+    label_selector
+        Labels of the nodes where the workers go, as `label_selector` of a task; or a list, one for each of the workers (of the
+        most of them), in no order of ranks. Not in a Tune trial.
 
     Raises
     ------
@@ -53,6 +56,7 @@ class ScalingConfig:
     placement_strategy: Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"] = "PACK"
     accelerator_type: str | None = None
     trainer_resources: Mapping[str, float] | None = None
+    label_selector: Mapping[str, str] | Sequence[Mapping[str, str]] | None = None
 
     def __post_init__(self) -> None:
         pair = self.num_workers if isinstance(self.num_workers, (tuple, list)) else (self.num_workers,) * 2
@@ -75,6 +79,12 @@ class ScalingConfig:
             for name, amount in (wanted or {}).items():
                 if not isinstance(amount, (int, float)) or amount < 0:
                     raise ValueError(f"ScalingConfig.{owner}[{name!r}] is {amount!r}; give a number from 0 on")
+        selector = self.label_selector
+        if selector is not None and not isinstance(selector, Mapping) and len(selector) != pair[1]:
+            raise ValueError(
+                f"ScalingConfig.label_selector lists {len(selector)} selectors for {pair[1]} workers; give one for each, or "
+                "one dict for all"
+            )
         gpus = (self.resources_per_worker or {}).get("GPU")
         if self.use_gpu and gpus == 0:
             raise ValueError("ScalingConfig.use_gpu is set but resources_per_worker asks for 0 GPUs; drop one of them")
@@ -105,6 +115,27 @@ class ScalingConfig:
     def num_gpus_per_worker(self) -> float:
         """GPUs of one worker."""
         return self.worker_resources().get("GPU", 0)
+
+    @property
+    def additional_resources_per_worker(self) -> dict[str, float]:
+        """What one worker reserves beside CPUs and GPUs."""
+        return {name: amount for name, amount in self.worker_resources().items() if name not in ("CPU", "GPU")}
+
+    @property
+    def total_resources(self) -> dict[str, float]:
+        """What the most workers reserve together, with the trainer of a Tune trial."""
+        total = dict(self.trainer_resources or {})
+        for name, amount in self.worker_resources().items():
+            total[name] = total.get(name, 0) + amount * self.max_workers
+        return total
+
+    def worker_labels(self, count: int) -> list[dict[str, str]] | None:
+        """The label selectors of `count` workers; None when nothing is asked for."""
+        if self.label_selector is None:
+            return None
+        if isinstance(self.label_selector, Mapping):
+            return [dict(self.label_selector)] * count
+        return [dict(selector) for selector in self.label_selector[:count]]
 
     def worker_resources(self) -> dict[str, float]:
         """What one worker reserves.

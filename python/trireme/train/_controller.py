@@ -13,7 +13,7 @@ from trireme.train._backend import BackendConfig
 from trireme.train._callback import TrainRunContext, UserCallback
 from trireme.train._checkpoint import Checkpoint
 from trireme.train._config import RunConfig, ScalingConfig
-from trireme.train._errors import TrainingFailedError, WorkerGroupError
+from trireme.train._errors import ControllerError, GroupFailure, WorkerGroupError
 from trireme.train._group import WorkerGroup
 from trireme.train._placement import Placement, reserve
 from trireme.train._result import Result
@@ -82,30 +82,34 @@ class Controller:
 
         Raises
         ------
-        TrainingFailedError
+        WorkerGroupError
             A failure, and no restart left.
+        ControllerError
+            There is no room for the workers.
         """
         self._folder.roll_back()
         self._forwarded = self._folder.reports
         while True:
             try:
-                self._run_group()
-                return self._folder.result()
-            except WorkerGroupError as error:
+                returned = self._run_group()
+                result = self._folder.result()
+                result.return_value = returned
+                return result
+            except GroupFailure as error:
                 self._take_failure(error)
 
     def result(self, error: Exception | None = None) -> Result:
         """What there is now."""
         return self._folder.result(error)
 
-    def _take_failure(self, error: WorkerGroupError) -> None:
+    def _take_failure(self, error: GroupFailure) -> None:
         self.failures += 1
         for callback in self._callbacks:
             callback.after_exception(self._context, error.worker_failures)
         limit = self._plan.run.failure_config.max_failures
         if limit != -1 and self.failures > limit:
             tries = f", after {limit} restart(s)" if limit else ""
-            raise TrainingFailedError(f"{self._name}{tries}: {error}", error.worker_failures) from error.__cause__
+            raise WorkerGroupError(f"{self._name}{tries}: {error}", error.worker_failures) from error.__cause__
         self._folder.roll_back()
         start = f"report {self._folder.reports}" if self._folder.latest else "the beginning"
         allowed = "no limit" if limit == -1 else f"of {limit}"
@@ -118,7 +122,7 @@ class Controller:
             allowed,
         )
 
-    def _run_group(self) -> None:
+    def _run_group(self) -> Any:
         plan = self._plan
         count, placement = self._reserve()
         group = WorkerGroup(plan.scaling, count, placement)
@@ -144,8 +148,9 @@ class Controller:
             )
             group.start(work, plan.datasets, plan.data_config, plan.run.worker_runtime_env)
             self.group_sizes.append(count)
-            for reports in group.steps():
+            for reports in group.steps(self._folder.kept):
                 self._take(reports)
+            return group.returned
         finally:
             group.shut_down()
 
@@ -155,7 +160,7 @@ class Controller:
         try:
             return reserve(self._plan.scaling)
         except trireme.exceptions.RayError as error:
-            raise TrainingFailedError(f"{self._name}: no room for the workers: {error}") from error
+            raise ControllerError(f"{self._name}: no room for the workers: {error}", error) from error
 
     def _take(self, reports: list[Report]) -> None:
         stored = next((report.folder for report in reports if report.folder is not None), None)

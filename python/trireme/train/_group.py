@@ -7,19 +7,21 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import trireme
 from trireme.train._backend import WorkerFacts
 from trireme.train._config import ScalingConfig
-from trireme.train._errors import WorkerGroupError
+from trireme.train._errors import GroupFailure
 from trireme.train._placement import Placement
-from trireme.train._session import Meeting, Place, Report
+from trireme.train._session import Meeting, Place, Question, Report
 from trireme.train._shards import DataConfig
-from trireme.train._worker import Ended, Order, Shard, TrainWorker, Work
+from trireme.train._worker import Ended, Order, Returned, Shard, TrainWorker, Work
 
 logger = logging.getLogger("trireme.train")
+
+Event = Report | Meeting | Question
 
 # A worker whose reports the others have not matched yet is asked for no more than so many ahead.
 LEAD_MAX = 4
@@ -47,7 +49,7 @@ class WorkerGroup:
     """The workers of one start, on one placement group.
 
     Threading: one thread.
-    Errors:    `WorkerGroupError` with what each failed worker raised; what cannot be placed raises the runtime's error.
+    Errors:    `GroupFailure` with what each failed worker raised; what cannot be placed raises the runtime's error.
     Lifetime:  `shut_down` ends the workers and gives their resources back; idempotent. Training functions that still run
                are told so first.
     """
@@ -59,6 +61,7 @@ class WorkerGroup:
         self._workers: list[Any] = []
         self._training = False
         self._failed_at: float | None = None
+        self.returned: Any = None  # by the function of rank 0
         self.places: list[Place] = []
 
     def start(
@@ -79,7 +82,7 @@ class WorkerGroup:
                 ]
             )
         except trireme.exceptions.RayError as error:
-            raise WorkerGroupError(f"the workers did not start: {error}", {}) from error
+            raise GroupFailure(f"the workers did not start: {error}", {}) from error
 
     def _create(self, runtime_env: Mapping[str, Any] | None) -> None:
         resources = self._scaling.worker_resources()
@@ -110,47 +113,65 @@ class WorkerGroup:
         self.places = places(facts)
         return facts
 
-    def steps(self) -> Iterator[list[Report]]:
+    def steps(self, answer: Callable[[], Any]) -> Iterator[list[Report]]:
         """The reports that all workers made, step by step, by rank; ends when all functions returned.
+
+        Parameters
+        ----------
+        answer
+            To a worker's `Question`; called when what it reported before has been handed out.
 
         Raises
         ------
-        WorkerGroupError
+        GroupFailure
             A worker died or raised, or the workers did not do the same.
         """
         waiting: dict[Any, int] = {worker.next.remote(): rank for rank, worker in enumerate(self._workers)}
-        queued: list[list[Report | Meeting]] = [[] for _ in self._workers]
-        ended: set[int] = set()
+        queued: list[list[Event]] = [[] for _ in self._workers]
+        returned: set[int] = set()
         idle: set[int] = set()
+
+        def go_on(rank: int, *answers: Any) -> None:
+            idle.discard(rank)
+            waiting[self._workers[rank].next.remote(*answers)] = rank
+
+        def answer_questions() -> None:
+            for rank, events in enumerate(queued):
+                if events and isinstance(events[0], Question):
+                    events.clear()  # it was the last: the worker waits for the answer
+                    go_on(rank, answer())
+
         while waiting:
             ready, _ = trireme.wait(list(waiting), num_returns=1)
             for ref in ready:
                 rank = waiting.pop(ref)
                 event = self._event(ref, rank, waiting)
                 if isinstance(event, Ended):
-                    ended.add(rank)
+                    self.returned = event.returned if rank == 0 else self.returned
+                elif isinstance(event, Returned):
+                    returned.add(rank)
+                    idle.add(rank)
                 else:
                     queued[rank].append(event)
                     idle.add(rank)
+            answer_questions()
             while all(queued):
                 step = [events.pop(0) for events in queued]
                 if all(isinstance(event, Report) for event in step):
                     yield step
-                    continue
-                self._check_alike(step)
-                for rank, worker in enumerate(self._workers):  # nobody is ahead: each waits for the others here
-                    idle.discard(rank)
-                    # In a list, so that a reference arrives as it is.
-                    waiting[worker.next.remote([step[0].data])] = rank
-            stuck = {rank for rank in ended if not queued[rank]}
+                else:
+                    self._check_alike(step)
+                    for rank in range(self.size):
+                        go_on(rank, [step[0].data])  # in a list, so that a reference arrives as it is
+                answer_questions()
+            stuck = {rank for rank in returned if not queued[rank]}
             if stuck and any(queued):
                 self._raise_uneven(queued, stuck)
             for rank in [rank for rank in idle if _may_go_on(queued[rank])]:
-                idle.discard(rank)
-                waiting[self._workers[rank].next.remote()] = rank
+                go_on(rank)
         self._training = False
 
-    def _event(self, ref: Any, rank: int, waiting: Mapping[Any, int]) -> Report | Meeting | Ended:
+    def _event(self, ref: Any, rank: int, waiting: Mapping[Any, int]) -> Event | Returned | Ended:
         try:
             event = trireme.get(ref)
         except trireme.exceptions.RayError as error:
@@ -179,19 +200,19 @@ class WorkerGroup:
         rank, cause = min((died or failures).items())
         what = "died" if rank in died else f"raised {type(cause).__name__}: {_first_line(cause)}"
         details = getattr(cause, "remote_traceback", "") or str(cause)
-        raise WorkerGroupError(f"worker {rank} of {self.size} {what}", failures, details.rstrip()) from cause
+        raise GroupFailure(f"worker {rank} of {self.size} {what}", failures, details.rstrip()) from cause
 
-    def _raise_uneven(self, queued: list[list[Report | Meeting]], stuck: set[int]) -> None:
+    def _raise_uneven(self, queued: list[list[Event]], stuck: set[int]) -> None:
         ahead = next(rank for rank, events in enumerate(queued) if events)
         behind = min(stuck)
         error = RuntimeError(
             f"worker {behind} returned, but worker {ahead} {queued[ahead][0]}, which worker {behind} did not: every "
             "worker must make the same calls of report() and train.collective"
         )
-        raise WorkerGroupError(str(error), {behind: error})
+        raise GroupFailure(str(error), {behind: error})
 
-    def _check_alike(self, step: list[Report | Meeting]) -> None:
-        def kind(event: Report | Meeting) -> str:
+    def _check_alike(self, step: list[Event]) -> None:
+        def kind(event: Event) -> str:
             return "report" if isinstance(event, Report) else event.function
 
         other = next((rank for rank, event in enumerate(step) if kind(event) != kind(step[0])), None)
@@ -200,7 +221,7 @@ class WorkerGroup:
                 f"worker 0 {step[0]} where worker {other} {step[other]}: every worker must make the same calls of "
                 "report() and train.collective in the same order"
             )
-            raise WorkerGroupError(str(error), {other: error})
+            raise GroupFailure(str(error), {other: error})
 
     def shut_down(self) -> None:
         """Ends the workers, whatever they do, and gives their resources back."""
@@ -237,9 +258,9 @@ def _kill(worker: Any) -> None:
         trireme.kill(worker)
 
 
-def _may_go_on(events: list[Report | Meeting]) -> bool:
+def _may_go_on(events: list[Event]) -> bool:
     """Whether a worker with these events, which not all others have matched yet, is asked for more."""
-    return len(events) < LEAD_MAX and not any(isinstance(event, Meeting) for event in events)
+    return len(events) < LEAD_MAX and all(isinstance(event, Report) for event in events)
 
 
 def _shards(datasets: Mapping[str, Any], config: DataConfig, size: int) -> list[dict[str, Shard]]:

@@ -65,7 +65,11 @@ def reserve(scaling: ScalingConfig) -> tuple[int, Placement]:
         last = count == scaling.min_workers
         group = None
         try:
-            group = placement_group([dict(bundle)] * count, strategy=scaling.placement_strategy)
+            group = placement_group(
+                [dict(bundle)] * count,
+                strategy=scaling.placement_strategy,
+                bundle_label_selector=scaling.worker_labels(count),
+            )
             ready, _ = trireme.wait([group.ready()], timeout=None if last else timeout)
             if ready:
                 trireme.get(ready[0])

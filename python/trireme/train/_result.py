@@ -54,6 +54,9 @@ class Result:
         Those kept, each with the metrics reported with it, best last (newest last without a score attribute).
     metrics_history
         All reports of rank 0, in order.
+    return_value
+        What the training function of rank 0 returned; None when it failed, returned nothing or what cannot be sent, and in a
+        result read from files.
     """
 
     metrics: dict[str, Any] | None
@@ -62,6 +65,7 @@ class Result:
     error: Exception | None = None
     best_checkpoints: list[tuple[Checkpoint, dict[str, Any]]] = field(default_factory=list)
     metrics_history: list[dict[str, Any]] = field(default_factory=list, repr=False)
+    return_value: Any = field(default=None, repr=False)
 
     @property
     def metrics_dataframe(self) -> pd.DataFrame:

@@ -134,6 +134,13 @@ class Meeting:
         return f"called {self.function}()"
 
 
+class Question:
+    """A worker asks which checkpoints the run has; the others need not."""
+
+    def __str__(self) -> str:
+        return "called get_all_reported_checkpoints()"
+
+
 class StopTraining(SystemExit):
     """Raised in a training function, out of `report` and the functions of `trireme.train.collective`, when its group
     ends: `finally` blocks run, and ``except Exception`` does not hold it up."""
@@ -150,8 +157,8 @@ class _HandedOver:
         self.answer = answer
         self._done.set()
 
-    def wait(self) -> None:
-        self._done.wait()
+    def wait(self, timeout: float | None = None) -> bool:
+        return self._done.wait(timeout)
 
 
 class Session:
@@ -223,10 +230,13 @@ class Session:
 
         What this worker reported before, also in the background, has arrived then: the order is the same on all workers.
         """
-        if self._uploads is not None:
-            self._uploads.submit(lambda: None).result()
-            self._raise_upload_error()
+        self._finish_uploads()
         return self._hand_over(Meeting(function, data))
+
+    def reported_checkpoints(self, timeout: float | None) -> list[tuple[str, dict[str, Any]]]:
+        """Folder and metrics of the checkpoints that the run has, once all workers have made what this one reported."""
+        self._finish_uploads()
+        return self._hand_over(Question(), timeout)
 
     def stop(self) -> None:
         """The group ends: the training function gets `StopTraining` from where it waits in this object or comes to it."""
@@ -243,7 +253,7 @@ class Session:
         self._raise_upload_error()
 
     def end(self, event: Any) -> None:
-        """The last event: after it, nothing is reported."""
+        """One of the last events: after them, nothing is reported."""
         self._events.put((event, _HandedOver()))
 
     def next(self, answer: Any = None) -> Any:
@@ -254,18 +264,25 @@ class Session:
         event, self._handed_out = self._events.get()
         return event
 
-    def _hand_over(self, event: Any) -> Any:
+    def _finish_uploads(self) -> None:
+        if self._uploads is not None:
+            self._uploads.submit(lambda: None).result()
+            self._raise_upload_error()
+
+    def _hand_over(self, event: Any, timeout: float | None = None) -> Any:
         handed = _HandedOver()
         with self._lock:
             if self._stopping:
                 raise StopTraining(0)
             self._unanswered.add(handed)
         self._events.put((event, handed))
-        handed.wait()
+        answered = handed.wait(timeout)
         with self._lock:
             self._unanswered.discard(handed)
             if self._stopping:
                 raise StopTraining(0)
+        if not answered:
+            raise TimeoutError(f"not all workers have reported as often as this one within {timeout:g} s")
         return handed.answer
 
     def _give_up(self, checkpoint: Checkpoint | None, mode: CheckpointUploadMode, delete: bool) -> NoReturn:

@@ -106,6 +106,11 @@ class RunFolder:
         last = self.history[-1] if self.history else None
         return Result(last, self.latest, str(self.path), error, best, list(self.history))
 
+    def kept(self) -> list[tuple[str, dict[str, Any]]]:
+        """Path and metrics of the checkpoints that there are, oldest first."""
+        by_age = sorted(self._kept, key=lambda kept: kept.index)
+        return [(str(self.path / kept.folder), kept.metrics) for kept in by_age]
+
     def _score(self, kept: Kept) -> float:
         name = self._config.checkpoint_score_attribute
         if name is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import random
 import socket
@@ -17,8 +18,10 @@ import numpy as np
 
 from trireme.train._backend import BackendConfig, WorkerFacts
 from trireme.train._checkpoint import Checkpoint
-from trireme.train._session import Meeting, Place, Report, RunInfo, Session, set_session
+from trireme.train._session import Meeting, Place, Question, Report, RunInfo, Session, set_session
 from trireme.train._shards import shard_of
+
+logger = logging.getLogger("trireme.train")
 
 
 @dataclass
@@ -56,10 +59,15 @@ class Order:
 
 @dataclass
 class Ended:
-    """The last event of a worker. `error` is None when its function returned."""
+    """The last event of a worker. `error` is None when its function returned; of rank 0, what it returned."""
 
     error: BaseException | None = None
     trace: str = field(default="", repr=False)
+    returned: Any = None
+
+
+class Returned:
+    """A worker's function has returned. Leaving the backend may wait for the others after that."""
 
 
 class TrainWorker:
@@ -100,7 +108,7 @@ class TrainWorker:
         self._thread = threading.Thread(target=self._train, args=(order,), name="train", daemon=True)
         self._thread.start()
 
-    def next(self, answer: Any = None) -> Report | Meeting | Ended:
+    def next(self, answer: Any = None) -> Report | Meeting | Question | Returned | Ended:
         """What the training function does next, in order, or how it ended; waits for it. `answer`: to what it did last."""
         return self._session.next(answer)
 
@@ -116,13 +124,11 @@ class TrainWorker:
             if work.seed is not None:
                 _seed(work.seed + order.place.world_rank)
             work.backend.join(session, order.meeting)
-            if work.config is None:
-                work.function()
-            else:
-                work.function(work.config)
+            returned = work.function() if work.config is None else work.function(work.config)
             session.finish()
+            session.end(Returned())
             work.backend.leave(session)
-            ended = Ended()
+            ended = Ended(returned=_sendable_value(returned) if order.place.world_rank == 0 else None)
         except BaseException as error:
             ended = Ended(_sendable(error), traceback.format_exc())
         session.end(ended)
@@ -166,6 +172,20 @@ def _address() -> str:
     with contextlib.suppress(OSError):
         return socket.gethostbyname(socket.gethostname())
     return "127.0.0.1"
+
+
+def _sendable_value(value: Any) -> Any:
+    """For `Result.return_value`; a value that cannot be sent does not fail a training that is over."""
+    if value is None:
+        return None
+    import cloudpickle
+
+    try:
+        cloudpickle.dumps(value)
+    except Exception as error:
+        logger.warning("Result.return_value will be None: what the training function returned cannot be sent: %s", error)
+        return None
+    return value
 
 
 def _sendable(error: BaseException) -> BaseException:

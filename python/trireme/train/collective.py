@@ -1,9 +1,9 @@
 """What the workers of a training do together beside training: wait for each other, and get a value from rank 0.
 
-Every worker makes the same calls of these and of `train.report`, in the same order. They go through the process that controls
-the run, so they work with every backend, and a worker that dies, raises or returns ends the wait of the others: the group
-starts again, or the run fails. They are for set-up and epochs; what is reduced in each step goes through `train.DataParallel` or the
-backend's own collectives.
+Every worker makes the same calls of these and of `train.report`, in the same order. They go through the process that
+controls the run, so they work with every backend, and a worker that dies, raises or returns ends the wait of the others:
+the group starts again, or the run fails. They are for set-up and epochs; what is reduced in each step goes through
+`train.DataParallel` or the backend's own collectives.
 """
 
 from __future__ import annotations
