@@ -21,12 +21,20 @@ RANKS = int(os.environ.get("TRIREME_TEST_RANKS", "1"))
 # How long what ends in the background (workers, the template process) may take on a loaded machine.
 SETTLE_S = 30
 
-# The folder of temporary files of this process and its workers; pytest's own stays where people look for it. What tests want
-# to keep, or cannot clean because they kill who would, belongs into tmp_path.
-os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
-TEMPORARY = Path(tempfile.mkdtemp(prefix="trireme-tests-"))
-os.environ["TMPDIR"] = str(TEMPORARY)
-tempfile.tempdir = None
+TEMPORARY: Path
+
+
+def pytest_configure() -> None:
+    """Gives this process and its workers a folder of temporary files of their own (workers that import this module do not).
+
+    pytest's own stays where people look for it. What tests want to keep, or cannot clean because they kill who would, belongs
+    into tmp_path.
+    """
+    global TEMPORARY
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+    TEMPORARY = Path(tempfile.mkdtemp(prefix="trireme-tests-"))
+    os.environ["TMPDIR"] = str(TEMPORARY)
+    tempfile.tempdir = None
 
 
 def pytest_unconfigure() -> None:
@@ -81,10 +89,10 @@ def _shared_memory() -> set[str]:
 
 
 def _temporary() -> list[str]:
-    # Of sessions, without the folder that they share, which one that was killed cannot remove.
+    # Of sessions, without the folder that they share, which one that was killed cannot remove; mpirun has one like it.
     with contextlib.suppress(OSError):
         Path(TEMPORARY, f"trireme-{os.getuid()}").rmdir()
-    return sorted(os.listdir(TEMPORARY))
+    return sorted(name for name in os.listdir(TEMPORARY) if not name.startswith("ompi."))
 
 
 def _children() -> dict[int, str]:
