@@ -21,7 +21,8 @@ from trireme.train._storage import RunFolder
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: train.ScalingConfig(num_workers=0), "num_workers"),
+        (lambda: train.ScalingConfig(num_workers=-1), "num_workers"),
+        (lambda: train.ScalingConfig(num_workers=(0, 2)), "num_workers"),
         (lambda: train.ScalingConfig(num_workers=(3, 2)), "num_workers"),
         (lambda: train.ScalingConfig(num_workers=1.5), "num_workers"),
         (lambda: train.ScalingConfig(placement_strategy="NEAR"), "STRICT_PACK"),

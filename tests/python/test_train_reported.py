@@ -3,6 +3,7 @@
 # ctest: timeout 300
 from __future__ import annotations
 
+import os
 import pickle
 import tempfile
 import threading
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from trireme import train
+from trireme import train, tune
 from trireme.train import collective
 
 pytestmark = pytest.mark.usefixtures("runtime")
@@ -134,3 +135,59 @@ def test_a_scaling_says_what_it_takes() -> None:
     assert scaling.additional_resources_per_worker == {"disk": 1}
     with pytest.raises(ValueError, match="lists 1 selectors for 2 workers"):
         train.ScalingConfig(num_workers=2, label_selector=[{"a": "b"}])
+
+
+def test_without_workers_the_function_runs_here(tmp_path: Path) -> None:
+    here = {"calls": 0}
+
+    def loop(config: dict[str, Any]) -> int:
+        here["calls"] += 1
+        begin = 0 if train.get_checkpoint() is None else 2
+        assert train.get_context().get_world_size() == 1 and os.environ["RANK"] == "0"
+        assert collective.broadcast_from_rank_zero(config["a"]) == 1
+        collective.barrier()
+        assert len(train.get_dataset_shard("rows")) == 3
+        for step in range(begin, begin + 2):
+            save(step, checkpoint_upload_mode=train.CheckpointUploadMode(config["mode"]))
+        seen = train.get_all_reported_checkpoints()
+        assert [reported.metrics["step"] for reported in seen] == list(range(begin + 2))
+        if begin == 2:
+            raise LookupError("as it is")
+        return 7
+
+    before = dict(os.environ)
+    run = trainer(loop, tmp_path, 0, train_loop_config={"a": 1, "mode": "sync"}, datasets={"rows": [1, 2, 3]}, seed=1)
+    result = run.fit()
+    assert (here["calls"], result.return_value, result.metrics["step"]) == (1, 7, 1)
+    assert Path(result.checkpoint.path, "step").read_text() == "1"
+    with pytest.raises(LookupError, match="as it is"):
+        run.fit()
+    assert [metrics["step"] for metrics in train.Result.from_path(result.path).metrics_history] == [0, 1, 2, 3]
+    assert dict(os.environ) == before
+    with pytest.raises(RuntimeError, match="only in a training function"):
+        train.get_context()
+
+
+def test_without_workers_the_backend_is_joined_and_left(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    class Notes(train.BackendConfig):
+        def join(self, session: Any, meeting: Any) -> None:
+            seen.append("join")
+
+        def leave(self, session: Any) -> None:
+            seen.append("leave")
+
+    def loop() -> None:
+        seen.append("loop")
+        with pytest.raises(RuntimeError, match="trains already"):
+            trainer(lambda: None, tmp_path / "b", 0).fit()
+        raise ValueError("on purpose")
+
+    run = trainer(loop, tmp_path / "a", 0)
+    run.backend_config = Notes()
+    with pytest.raises(ValueError, match="on purpose"):
+        run.fit()
+    assert seen == ["join", "loop", "leave"]
+    with pytest.raises(ValueError, match="a Tune trial needs a worker"):
+        tune.Tuner(trainer(loop, tmp_path / "c", 0)).fit()

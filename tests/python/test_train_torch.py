@@ -270,3 +270,19 @@ def test_nccl_without_gpus_says_what_to_set(tmp_path: Path) -> None:
     )
     with pytest.raises(train.TrainingFailedError, match=r"reserved no GPU; set ScalingConfig\(use_gpu=True\)"):
         trainer.fit()
+
+
+@needs_torch
+@pytest.mark.usefixtures("runtime")
+def test_without_workers_the_process_is_a_group_of_one(tmp_path: Path) -> None:
+    def loop() -> int:
+        import torch
+        import torch.distributed as dist
+
+        assert isinstance(prepare_model(torch.nn.Linear(2, 1)), torch.nn.Linear)
+        return dist.get_world_size()
+
+    for name in ("a", "b"):
+        run = train.RunConfig(storage_path=tmp_path, name=name)
+        trainer = TorchTrainer(loop, scaling_config=train.ScalingConfig(num_workers=0), run_config=run)
+        assert trainer.fit().return_value == 1

@@ -29,7 +29,8 @@ class ScalingConfig:
     Parameters
     ----------
     num_workers
-        Number of worker processes; or a pair ``(min, max)``: as many as have room, decided anew at each (re)start.
+        Number of worker processes; or a pair ``(min, max)``: as many as have room, decided anew at each (re)start. 0: the function
+        runs in the process that calls ``fit``, for debuggers.
     use_gpu
         One GPU for each worker, unless `resources_per_worker` says how many.
     resources_per_worker
@@ -47,7 +48,7 @@ class ScalingConfig:
     Raises
     ------
     ValueError
-        A worker count below 1, an unknown strategy, a negative resource, ``use_gpu`` with 0 GPUs.
+        A negative worker count, an unknown strategy, a negative resource, ``use_gpu`` with 0 GPUs.
     """
 
     num_workers: int | tuple[int, int] = 1
@@ -61,10 +62,11 @@ class ScalingConfig:
     def __post_init__(self) -> None:
         pair = self.num_workers if isinstance(self.num_workers, (tuple, list)) else (self.num_workers,) * 2
         whole = len(pair) == 2 and all(isinstance(n, int) and not isinstance(n, bool) for n in pair)
-        if not whole or not 1 <= pair[0] <= pair[1]:
+        here = self.num_workers == 0 and whole
+        if not here and (not whole or not 1 <= pair[0] <= pair[1]):
             raise ValueError(
-                f"ScalingConfig.num_workers is {self.num_workers!r}; give a number of workers from 1 on, or "
-                "(min, max) with 1 <= min <= max"
+                f"ScalingConfig.num_workers is {self.num_workers!r}; give a number of workers from 1 on, "
+                "(min, max) with 1 <= min <= max, or 0 to train in this process"
             )
         if isinstance(self.num_workers, list):
             self.num_workers = (pair[0], pair[1])

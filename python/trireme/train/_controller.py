@@ -15,9 +15,10 @@ from trireme.train._checkpoint import Checkpoint
 from trireme.train._config import RunConfig, ScalingConfig
 from trireme.train._errors import ControllerError, GroupFailure, WorkerGroupError
 from trireme.train._group import WorkerGroup
+from trireme.train._here import train_here
 from trireme.train._placement import Placement, reserve
 from trireme.train._result import Result
-from trireme.train._session import Report, RunInfo
+from trireme.train._session import Question, Report, RunInfo
 from trireme.train._shards import DataConfig
 from trireme.train._storage import RunFolder
 from trireme.train._worker import Work
@@ -122,10 +123,34 @@ class Controller:
             allowed,
         )
 
+    def run_here(self) -> Result:
+        """Trains to the end in this process. What the function raises is not caught, so that debuggers stop there; the group is
+        not started again."""
+
+        def take(event: Report | Question) -> Any:
+            return self._folder.kept() if isinstance(event, Question) else self._take([event])
+
+        self._folder.roll_back()
+        returned = train_here(self._work(), self._plan.datasets, self._plan.data_config, take)
+        result = self._folder.result()
+        result.return_value = returned
+        return result
+
     def _run_group(self) -> Any:
         plan = self._plan
         count, placement = self._reserve()
         group = WorkerGroup(plan.scaling, count, placement)
+        try:
+            group.start(self._work(), plan.datasets, plan.data_config, plan.run.worker_runtime_env)
+            self.group_sizes.append(count)
+            for reports in group.steps(self._folder.kept):
+                self._take(reports)
+            return group.returned
+        finally:
+            group.shut_down()
+
+    def _work(self) -> Work:
+        plan = self._plan
         run = RunInfo(
             experiment_name=plan.run.name or self._name,
             trial_name=self._name,
@@ -135,24 +160,16 @@ class Controller:
             resources=plan.scaling.worker_resources(),
             metadata=plan.metadata,
         )
-        try:
-            checkpoint = self._folder.latest or plan.resume_from
-            work = Work(
-                run=run,
-                function=plan.function,
-                config=plan.config,
-                backend=plan.backend,
-                checkpoint=checkpoint.path if checkpoint else None,
-                first_report=self._folder.reports + 1,
-                seed=plan.seed,
-            )
-            group.start(work, plan.datasets, plan.data_config, plan.run.worker_runtime_env)
-            self.group_sizes.append(count)
-            for reports in group.steps(self._folder.kept):
-                self._take(reports)
-            return group.returned
-        finally:
-            group.shut_down()
+        checkpoint = self._folder.latest or plan.resume_from
+        return Work(
+            run=run,
+            function=plan.function,
+            config=plan.config,
+            backend=plan.backend,
+            checkpoint=checkpoint.path if checkpoint else None,
+            first_report=self._folder.reports + 1,
+            seed=plan.seed,
+        )
 
     def _reserve(self) -> tuple[int, Placement]:
         if self._trial_placement is not None:

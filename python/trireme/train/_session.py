@@ -338,6 +338,17 @@ class Session:
             raise RuntimeError("a checkpoint's upload in the background failed") from self._failed
 
 
+class SessionHere(Session):
+    """Of a training function in the process that controls the run, which takes its events at once."""
+
+    def __init__(self, take: Callable[[Any], Any], *args: Any) -> None:
+        super().__init__(*args)
+        self._take = take
+
+    def _hand_over(self, event: Any, timeout: float | None = None) -> Any:
+        return self._take(event)
+
+
 _session: Session | None = None
 _lock = threading.Lock()
 

@@ -90,7 +90,8 @@ class DataParallelTrainer:
     def fit(self) -> Result:
         """Trains, and waits for the end.
 
-        A run with the name and storage path of an earlier one goes on from that one's latest checkpoint.
+        A run with the name and storage path of an earlier one goes on from that one's latest checkpoint. With
+        ``ScalingConfig(num_workers=0)`` the function runs in this process, and what it raises is raised as it is.
 
         Raises
         ------
@@ -108,7 +109,8 @@ class DataParallelTrainer:
         path = os.path.join(self.run_config.storage_path, name)
         os.makedirs(path, exist_ok=True)
         self._save(path)
-        return Controller(self._plan(), name, path).run()
+        controller = Controller(self._plan(), name, path)
+        return controller.run() if self.scaling_config.max_workers else controller.run_here()
 
     def as_trainable(self) -> Callable[[dict[str, Any]], None]:
         """This trainer as a function trainable of Tune: each trial fits it with the trial's ``train_loop_config`` (and

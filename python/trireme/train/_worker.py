@@ -104,7 +104,7 @@ class TrainWorker:
             work.first_report,
         )
         set_session(self._session)
-        _set_environment(order)
+        set_environment(order)
         self._thread = threading.Thread(target=self._train, args=(order,), name="train", daemon=True)
         self._thread.start()
 
@@ -122,7 +122,7 @@ class TrainWorker:
         session, work = self._session, order.work
         try:
             if work.seed is not None:
-                _seed(work.seed + order.place.world_rank)
+                seed_all(work.seed + order.place.world_rank)
             work.backend.join(session, order.meeting)
             returned = work.function() if work.config is None else work.function(work.config)
             session.finish()
@@ -142,7 +142,8 @@ def _open(shard: Shard, place: Place) -> Any:
     return shard_of(trireme.get(shard.data), place.world_rank, place.world_size, shard.split, shard.equal)
 
 
-def _set_environment(order: Order) -> None:
+def set_environment(order: Order) -> None:
+    """What launchers of trainings set, and how many threads libraries may start."""
     place = order.place
     os.environ.update(
         RANK=str(place.world_rank),
@@ -157,11 +158,12 @@ def _set_environment(order: Order) -> None:
         os.environ.setdefault(name, threads)
 
 
-def _seed(seed: int) -> None:
+def seed_all(seed: int) -> None:
+    """Seeds the generators that a training may draw from."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     if "torch" in sys.modules:
-        sys.modules["torch"].manual_seed(seed)
+        sys.modules["torch"].manualseed_all(seed)
 
 
 def _address() -> str:

@@ -88,6 +88,8 @@ class TorchConfig(BackendConfig):
             if dist.get_backend() == "gloo":
                 dist.barrier()
             dist.destroy_process_group()
+        if session.place.world_size == 1:
+            _stores.clear()  # of others it lives as long as rank 0's process, which may be the first to leave
 
 
 def choose_backend(torch: Any, wanted: str | None, gpu: bool) -> str:

@@ -119,6 +119,8 @@ def request_of(trainable: Any, config: dict[str, Any]) -> PlacementGroupFactory:
     if isinstance(asked, ScalingConfig):
         if asked.label_selector is not None:
             raise ValueError("ScalingConfig.label_selector is not supported in a Tune trial; only Trainer.fit() has it")
+        if not asked.max_workers:
+            raise ValueError("ScalingConfig(num_workers=0) trains in the process that calls fit(); a Tune trial needs a worker")
         head = dict(asked.trainer_resources or {})
         return PlacementGroupFactory([head] + [asked.worker_resources()] * asked.max_workers, asked.placement_strategy)
     return resource_dict_to_pg_factory(asked)
