@@ -140,6 +140,7 @@ BUSY = """
 def loop(config):
     if train.get_checkpoint() is None:
         save(train.report, 0)
+        train.collective.barrier()  # the run has the checkpoint
         if train.get_context().get_world_rank() == 1:
             raise RuntimeError("on purpose")
         while True:

@@ -248,9 +248,13 @@ class Session:
 
     def finish(self) -> None:
         """Waits for the uploads in the background. Raises what one of them raised."""
+        self.end_uploads()
+        self._raise_upload_error()
+
+    def end_uploads(self) -> None:
+        """Returns when nothing is under way in the background any more."""
         if self._uploads is not None:
             self._uploads.shutdown(wait=True)
-        self._raise_upload_error()
 
     def end(self, event: Any) -> None:
         """One of the last events: after them, nothing is reported."""

@@ -117,6 +117,7 @@ class TrainWorker:
         if self._thread is not None:
             self._session.stop()
             self._thread.join()
+            self._session.end_uploads()
 
     def _train(self, order: Order) -> None:
         session, work = self._session, order.work
@@ -163,7 +164,7 @@ def seed_all(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     if "torch" in sys.modules:
-        sys.modules["torch"].manualseed_all(seed)
+        sys.modules["torch"].manual_seed(seed)
 
 
 def _address() -> str:
