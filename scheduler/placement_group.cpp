@@ -37,9 +37,15 @@ struct GroupCoordinator::Impl {
     std::set<Rank> awaited;      // planned ranks that have not answered
     std::set<Rank> prepared;     // planned ranks that hold their bundles
     bool failing = false;        // somebody refused or died: give back when all have answered
-    std::set<Rank> busy;         // refused since, and have not sent FREED
+    std::set<Rank> refused;      // remember the group: they refused, and have not sent FREED
+    std::set<Rank> busy;         // of these, those that count as full
+    std::set<Rank> tried;        // of these, those whose turn it was in this round
     std::uint32_t failures = 0;  // in a row
     Nanos retry_at = kForever;
+
+    void forget(Rank rank) {
+      for (auto* set : {&refused, &busy, &tried}) set->erase(rank);
+    }
   };
   /// What a participant knows.
   struct Reserved {
@@ -87,8 +93,10 @@ struct GroupCoordinator::Impl {
   Status attempt(GroupId id, Group& group, Nanos now) {
     group.state = Group::State::waiting;
     const std::vector<Rank> busy(group.busy.begin(), group.busy.end());
-    auto plan = plan_bundles(view, group.strategy, group.bundles, group.ranks, busy, group.rules);
+    const std::vector<Rank> tried(group.tried.begin(), group.tried.end());
+    auto plan = plan_bundles(view, group.strategy, group.bundles, group.ranks, busy, tried, group.rules);
     if (!plan) return plan.error();
+    if (plan->from == BundlePlan::From::all) group.tried.clear();
     group.attempt = ++last_attempt;
     group.failing = false;
     group.planned.assign(group.bundles.size(), kNoRank);
@@ -133,7 +141,7 @@ struct GroupCoordinator::Impl {
   }
 
   void release_all(GroupId id, const Group& group) {
-    std::set<Rank> told(group.busy);
+    std::set<Rank> told(group.refused);
     for (const Rank rank : group.ranks) told.insert(rank);
     told.insert(group.awaited.begin(), group.awaited.end());
     told.insert(group.prepared.begin(), group.prepared.end());
@@ -157,6 +165,7 @@ struct GroupCoordinator::Impl {
     for (const Rank rank : group.prepared) send_attempt(rank, Kind::commit, id, group.attempt);
     group.prepared.clear();
     group.busy.clear();
+    group.tried.clear();
     group.failures = 0;
     if (std::find(group.ranks.begin(), group.ranks.end(), kNoRank) != group.ranks.end()) {
       attempt_or_fail(id, now);  // a rank of the committed part died meanwhile
@@ -337,7 +346,7 @@ Status GroupCoordinator::on_message(Rank from, BytesView message, Nanos now) {
       if (at == impl.groups.end()) return {};
       auto& group = at->second;
       if (kind == Kind::freed) {
-        group.busy.erase(from);
+        group.forget(from);
         // A short random delay lets competing groups, which all hear of it, come one after the other.
         if (group.state == Impl::Group::State::waiting)
           impl.retry_in(group,
@@ -347,7 +356,7 @@ Status GroupCoordinator::on_message(Rank from, BytesView message, Nanos now) {
         return {};
       }
       if (group.attempt != attempt || group.awaited.erase(from) == 0) return {};
-      group.busy.insert(from);
+      for (auto* set : {&group.refused, &group.busy, &group.tried}) set->insert(from);
       group.failing = true;
       impl.answered(id, now);
       return {};
@@ -373,7 +382,7 @@ void GroupCoordinator::on_rank_lost(Rank rank, Nanos now) {
     const auto found = impl.groups.find(id);
     if (found == impl.groups.end()) continue;
     auto& group = found->second;
-    group.busy.erase(rank);
+    group.forget(rank);
     std::vector<std::uint32_t> lost;
     for (std::uint32_t i = 0; i < group.ranks.size(); ++i) {
       if (group.ranks[i] != rank) continue;

@@ -19,19 +19,22 @@ enum class GroupStrategy : std::uint8_t {
   strict_spread = 3,  ///< no two bundles on one node or an error
 };
 
-/// Finds a rank per bundle: among what is free now if that works, else among the totals (`now` is then false).
+/// Finds a rank per bundle: among what is free now if that works, else among the totals.
 /// unschedulable when the totals of the living ranks cannot hold it, with what was asked and what exists. Exact for
 /// strict_spread; the packings search exhaustively within a step limit, so that the error is exact for all but large,
 /// contrived groups.
 struct BundlePlan {
+  /// What it counts on: what the view says is free, the totals of ranks that were not `tried`, or those of all.
+  enum class From : std::uint8_t { free, untried, all };
   std::vector<Rank> ranks;
-  bool now = true;
+  From from = From::free;
 };
 /// `fixed` (empty, or one per bundle, kNoRank where open): bundles that stay where they are. `busy`: ranks that count
-/// as full now, whatever the view says. `rules` (empty, or one per bundle): labels that its rank must have.
+/// as full now, whatever the view says. `tried`: when none are free, others are taken first, for the view may be wrong
+/// about them too. `rules` (empty, or one per bundle): labels that its rank must have.
 Result<BundlePlan> plan_bundles(const ClusterView& view, GroupStrategy strategy, const std::vector<Resources>& bundles,
                                 const std::vector<Rank>& fixed = {}, const std::vector<Rank>& busy = {},
-                                const BundleRules& rules = {});
+                                const std::vector<Rank>& tried = {}, const BundleRules& rules = {});
 
 /// What the group protocol asks of core. Called only from within calls to GroupCoordinator; must not call it back.
 class GroupHost {
@@ -58,7 +61,8 @@ class GroupHost {
 ///
 /// A rank that refuses remembers the group and sends FREED once the group's bundles fit there; the creator then plans
 /// anew with that rank's fresh availability. Competing groups cannot block each other for good: a failed attempt holds
-/// nothing, and attempts restart after a random delay that grows with their number, to one a second at most.
+/// nothing, and attempts restart after a random delay that grows with their number, to one a second at most. What the
+/// creator knows of the others' availability may be old: attempts that no free resources are known for go round.
 ///
 /// Both roles live in one object per rank; a message to oneself goes through GroupHost::send like any other. Messages
 /// of a pair of ranks must arrive in order. The creator's view knows the group while it is ready. Threading: only the

@@ -308,7 +308,7 @@ Error nowhere(const ClusterView& view, GroupStrategy strategy, const std::vector
 
 Result<BundlePlan> plan_bundles(const ClusterView& view, GroupStrategy strategy, const std::vector<Resources>& bundles,
                                 const std::vector<Rank>& fixed, const std::vector<Rank>& busy,
-                                const BundleRules& rules) {
+                                const std::vector<Rank>& tried, const BundleRules& rules) {
   if (bundles.empty()) return make_error(Errc::invalid_argument, "a placement group needs at least one bundle");
   Planner planner{view, strategy, bundles, rules, {}, {}, {}, {}, {}, {}, 0};
   planner.look_at_labels();
@@ -339,7 +339,9 @@ Result<BundlePlan> plan_bundles(const ClusterView& view, GroupStrategy strategy,
   std::rotate(planner.node_order.begin(), planner.node_order.begin() + view.node_of(view.self()),
               planner.node_order.end());
 
-  for (const bool now : {true, false}) {
+  for (const auto pass : {BundlePlan::From::free, BundlePlan::From::untried, BundlePlan::From::all}) {
+    const bool now = pass == BundlePlan::From::free;
+    if (pass == BundlePlan::From::untried && tried.empty()) continue;
     planner.ranks = fixed.empty() ? std::vector<Rank>(bundles.size(), kNoRank) : fixed;
     planner.usable.assign(view.size(), false);
     planner.free.assign(view.size(), Resources{});
@@ -347,12 +349,12 @@ Result<BundlePlan> plan_bundles(const ClusterView& view, GroupStrategy strategy,
       planner.usable[rank] = view.alive(rank);
       planner.free[rank] = now ? view.available(rank) : view.total(rank);
     }
-    if (now)
-      for (const Rank rank : busy) planner.usable[rank] = false;
-    else
+    if (pass != BundlePlan::From::all)
+      for (const Rank rank : now ? busy : tried) planner.usable[rank] = false;
+    if (!now)
       for (std::size_t i = 0; i < bundles.size(); ++i)
         if (planner.ranks[i] != kNoRank) planner.free[planner.ranks[i]] -= bundles[i];
-    if (planner.run()) return BundlePlan{std::move(planner.ranks), now};
+    if (planner.run()) return BundlePlan{std::move(planner.ranks), pass};
   }
   return nowhere(view, strategy, bundles, rules);
 }

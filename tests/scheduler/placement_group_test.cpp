@@ -232,13 +232,13 @@ TEST_CASE("a plan exists exactly when brute force finds one, and keeps its strat
     for (const auto strategy :
          {GroupStrategy::pack, GroupStrategy::spread, GroupStrategy::strict_pack, GroupStrategy::strict_spread}) {
       CAPTURE(static_cast<int>(strategy));
-      const auto plan = plan_bundles(view, strategy, bundles, {}, {}, rules);
+      const auto plan = plan_bundles(view, strategy, bundles, {}, {}, {}, rules);
       REQUIRE(plan.ok() == exists_by_brute_force(view, strategy, bundles, rules));
       if (!plan.ok()) {
         CHECK(plan.error().code == Errc::unschedulable);
         continue;
       }
-      CHECK(plan.value().now);
+      CHECK(plan.value().from == BundlePlan::From::free);
       CHECK(strict_ok(view, strategy, plan.value().ranks));
       CHECK(labels_ok(view, rules, plan.value().ranks));
       CHECK(holds(view, bundles, plan.value().ranks));
@@ -264,7 +264,7 @@ TEST_CASE("pack takes few nodes, spread takes many, and the error says what was 
     CHECK_MESSAGE(none.error().message.find(text) != std::string::npos, none.error().message);
   for (Rank rank = 0; rank < 7; ++rank) view.update(rank, 1, {});
   const auto later = plan_bundles(view, GroupStrategy::strict_pack, four);
-  CHECK(!later.value().now);
+  CHECK(later.value().from == BundlePlan::From::all);
 }
 
 TEST_CASE("a bundle whose rank died goes to another one with its labels, and the group fails when there is none") {
@@ -364,6 +364,37 @@ TEST_CASE("a refused group becomes ready soon after its resources are released")
   world.run_until(20 * kSecond + 20 * kMillisecond);
   CHECK(!world.nodes[0]->groups.pending({0, 1}));
   world.check_reservations();
+}
+
+TEST_CASE("a group finds the rank that has room though its creator takes it for full") {
+  constexpr Rank kFree = 7;
+  for (std::uint64_t seed = 1; seed <= 10; ++seed) {
+    CAPTURE(seed);
+    GroupWorld world(equal_ranks(kFree + 1, 1, "CPU=2"), seed);
+    for (Rank rank = 0; rank < kFree; ++rank) REQUIRE(world.nodes[rank]->pool.try_acquire(1, cpus(1)));
+    auto& creator = *world.nodes[0];
+    creator.view.update(kFree, 1, cpus(1));
+    REQUIRE(world.create({0, 1}, GroupStrategy::pack, {cpus(2)}).ok());
+    world.run_until(10 * kSecond);
+    REQUIRE(creator.ready.contains({0, 1}));
+    CHECK(creator.ready.at({0, 1}).ranks == std::vector<Rank>{kFree});
+    world.check_reservations();
+  }
+}
+
+TEST_CASE("a group that is removed is forgotten by every rank that refused it") {
+  GroupWorld world(equal_ranks(3, 1, "CPU=2"), 1);
+  for (auto& node : world.nodes) REQUIRE(node->pool.try_acquire(1, cpus(1)));
+  REQUIRE(world.create({0, 1}, GroupStrategy::pack, {cpus(2)}).ok());
+  world.run_until(10 * kSecond);
+  world.nodes[0]->groups.remove({0, 1});
+  world.run_until(11 * kSecond);
+  const auto before = world.messages;
+  for (auto& node : world.nodes) {
+    node->pool.release(1);
+    node->groups.on_resources_freed(world.now);
+  }
+  CHECK(world.messages == before);
 }
 
 TEST_CASE("competing groups come one after the other") {

@@ -485,7 +485,8 @@ Verdict run_seed(std::uint64_t seed, Deaths deaths, Errands errands, Visits visi
   constexpr std::uint64_t kEventsMax = 2'000'000;
   auto& failures = world.failures;
   if (!world.settle(kEventsMax)) {
-    failures.push_back(fmt::format("still busy after {} events ({} us)", kEventsMax, world.network.now() / 1000));
+    failures.push_back(fmt::format("still busy after {} events ({} us); at work:\n{}", kEventsMax,
+                                   world.network.now() / 1000, world.leaks()));
   } else if (!host->program_ended()) {
     failures.push_back("the program waits for ever; left over:\n" + world.leaks());
   } else {

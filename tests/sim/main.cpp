@@ -49,6 +49,8 @@ constexpr Regression kRegressions[] = {
     {427, "as 361", Errands::by_seed, Visits::none, Joins::always},
     {523, "a task that was cancelled before a rank joined began there", Errands::by_seed, Visits::none, Joins::always},
     {832, "as 523", Errands::by_seed, Visits::none, Joins::always},
+    {104047, "a placement group waited for ever: its owner took the rank that had room for full", Errands::by_seed,
+     Visits::by_seed, Joins::by_seed, Chores::by_seed},
 };
 
 char current_seed[64];
