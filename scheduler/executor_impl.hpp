@@ -134,6 +134,7 @@ struct alignas(64) Worker {
   Work* local();
   Work* from_shared();
   Work* steal();
+  void steal_more(Worker& other);
   Work* search();
   void leave_search();
   void announce_idle(bool alone);

@@ -19,6 +19,7 @@ constexpr unsigned kIdleRounds = 8;
 constexpr std::uint32_t kFairness = 61;
 // Works taken from the injection queue at once.
 constexpr std::size_t kBatch = 32;
+constexpr std::size_t kStealMore = 15;
 // A busy thread looks after the transport between works: this soon after a look that found something, and twice as
 // long after each that did not, up to the second figure. A transport whose look is a system call (UCX over TCP: 1 us)
 // gets an eighth of the time at most.
@@ -145,6 +146,7 @@ Work* Worker::steal() {
     if (&other == this) continue;
     if (const std::uintptr_t entry = other.deque.steal()) {
       count(count_stolen);
+      steal_more(other);
       return untag(entry);
     }
     Work* work = nullptr;
@@ -154,6 +156,20 @@ Work* Worker::steal() {
     }
   }
   return nullptr;
+}
+
+/// Up to half of what is left, while the lines of that deque are here: a thread that steals works one by one has every
+/// line of it fetched for each.
+void Worker::steal_more(Worker& other) {
+  bool moved = false;
+  for (std::size_t more = std::min(other.deque.size() / 2, kStealMore); more-- > 0;) {
+    const std::uintptr_t entry = other.deque.steal();
+    if (entry == 0) break;
+    deque.push(entry);
+    count(count_stolen);
+    moved = true;
+  }
+  if (moved) pool.notify();
 }
 
 Work* Worker::search() {

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <semaphore>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -47,6 +48,39 @@ TEST_CASE("many works from outside all run once") {
   int wrong = 0;
   for (auto& times : ran) wrong += times.load() != 1 ? 1 : 0;
   CHECK(wrong == 0);
+}
+
+TEST_CASE("works that were stolen together are stolen again when their thief is held by the first of them") {
+  constexpr int kWorks = 40;
+  Pool pool(3);
+  for (int round = 0; round < (kInstrumented ? 50 : 500); ++round) {
+    std::atomic<int> others{kWorks - 1};
+    std::atomic<int> ran{0};
+    std::binary_semaphore others_ran(0);
+    std::counting_semaphore<2> all_ran(0);
+    Jobs jobs;
+    // The oldest, which a thief takes first, holds its thread until all others ran.
+    jobs.push_back(std::make_unique<Job>([&] {
+      others_ran.acquire();
+      if (ran.fetch_add(1) == kWorks - 1) all_ran.release(2);
+    }));
+    for (int i = 1; i < kWorks; ++i) {
+      jobs.push_back(std::make_unique<Job>([&] {
+        if (others.fetch_sub(1) == 1) others_ran.release();
+        if (ran.fetch_add(1) == kWorks - 1) all_ran.release(2);
+      }));
+    }
+    // Whoever made them is held, too: only thieves can run them.
+    Job maker([&] {
+      for (auto& job : jobs) pool.executor.push(job.get());
+      all_ran.acquire();
+    });
+    pool.executor.push(&maker);
+    all_ran.acquire();
+    maker.wait_until_released();
+    for (auto& job : jobs) job->wait_until_released();
+    REQUIRE(ran.load() == kWorks);
+  }
 }
 
 TEST_CASE("waits nest 10,000 deep, each on its own fiber") {
