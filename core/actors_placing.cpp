@@ -54,9 +54,18 @@ LocalActor* Actors::host_here(const scheduler::Demand& demand, bool holds, std::
     });
   };
   actor->deliver(construct);
+  const auto mine = holders_.next();
+  const scheduler::BundleKey key{demand.group, static_cast<std::uint32_t>(bundle)};
   *holder = holders_.offer(
       demand, bundle, UINT32_MAX,
-      [this, actor, gate, refused](bool granted) {
+      [this, actor, gate, refused, bundle, mine, key](bool granted) {
+        if (granted && bundle >= 0) {
+          actor->retain();
+          const std::shared_ptr<LocalActor> kept(actor, [](LocalActor* held) { held->release(); });
+          holders_.when_revoked(mine, key, [this, kept] {
+            kept->kill(runtime_error(context_, Errc::actor_died, "the placement group of the actor was removed"));
+          });
+        }
         if (!granted)
           actor->kill(
               runtime_error(context_, Errc::unschedulable, "the resources asked for an actor are not in this rank"));

@@ -31,7 +31,12 @@ scheduler::HolderId Holders::offer(const scheduler::Demand& demand, std::int32_t
   return holder;
 }
 
+void Holders::when_revoked(scheduler::HolderId holder, scheduler::BundleKey bundle, std::function<void()> end) {
+  revocable_.insert_or_assign(holder, std::pair(bundle, std::move(end)));
+}
+
 void Holders::release(scheduler::HolderId holder) {
+  revocable_.erase(holder);
   if (!pool_.holds(holder)) return;
   pool_.release(holder);
   freed();
@@ -66,6 +71,13 @@ void Holders::revoke(scheduler::BundleKey bundle) {
     auto node = waiting_.extract(holder);
     if (!node.empty()) node.mapped()(false);
   }
+  std::vector<std::function<void()>> ends;
+  std::erase_if(revocable_, [&](auto& entry) {
+    if (!(entry.second.first == bundle)) return false;
+    ends.push_back(std::move(entry.second.second));
+    return true;
+  });
+  for (const auto& end : ends) end();
   // The reservation goes once this returns; what it held is then there for those who wait.
   post(*context_.host, [this] { freed(); });
 }
@@ -78,6 +90,7 @@ void Holders::freed() {
 void Holders::drop_waiting() {
   // They go when nothing here can be found any more: what they hold may lead back.
   const auto waiting = std::exchange(waiting_, {});
+  const auto revocable = std::exchange(revocable_, {});
 }
 
 }  // namespace trireme::core

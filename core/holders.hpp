@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <unordered_map>
+#include <utility>
 
 #include "core/context.hpp"
 #include "scheduler/placement.hpp"
@@ -35,12 +36,14 @@ class Holders {
   /// Around a wait of the holder's task: its CPUs are there for others, among them what it waits for.
   void lend_cpu(scheduler::HolderId holder);
   void reclaim_cpu(scheduler::HolderId holder);
-  /// Holders of the bundle that still wait are refused.
+  /// `end` runs once when the bundle of a holder that has started is taken back; not after release().
+  void when_revoked(scheduler::HolderId holder, scheduler::BundleKey bundle, std::function<void()> end);
+  /// Holders of the bundle that still wait are refused, those that asked for it by when_revoked() hear of it.
   void revoke(scheduler::BundleKey bundle);
   /// The cluster view's idea of this rank is made true; before a choice.
   void refresh_view() { cluster_.update(context_.self, pool_.version(), pool_.available()); }
   const scheduler::ResourcePool& pool() const { return pool_; }
-  /// At the end of the session: those who wait never start.
+  /// At the end of the session: those who wait never start, and nobody hears of what is taken back.
   void drop_waiting();
 
  private:
@@ -52,6 +55,7 @@ class Holders {
   scheduler::PlacementQueue& queue_;
   scheduler::ClusterView& cluster_;
   std::unordered_map<scheduler::HolderId, std::function<void(bool)>> waiting_;
+  std::unordered_map<scheduler::HolderId, std::pair<scheduler::BundleKey, std::function<void()>>> revocable_;
   scheduler::HolderId next_ = 1;
 };
 

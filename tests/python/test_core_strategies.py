@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from conftest import eventually
@@ -197,6 +199,44 @@ def test_the_table_shows_the_groups_of_all_processes(runtime):
     for group in (own, *others):
         remove_placement_group(group)
     eventually(lambda: runtime.get(makers[-1].table.remote(), timeout=60)[own.id]["state"] == "REMOVED")
+
+
+def test_a_removed_group_ends_its_actors(runtime):
+    from trireme.util import placement_group, remove_placement_group
+    from trireme.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+    group = placement_group([{"CPU": 1}, {"CPU": 1}], "SPREAD")
+    assert group.wait(60)
+
+    @runtime.remote(num_cpus=1, max_restarts=-1)
+    class Inside:
+        def here(self):
+            return 1
+
+        def wait(self):
+            threading.Event().wait()
+
+    @runtime.remote(num_cpus=0)
+    class Outside:
+        def here(self):
+            return 2
+
+    idle, busy = (
+        Inside.options(scheduling_strategy=PlacementGroupSchedulingStrategy(group, index)).remote() for index in (0, 1)
+    )
+    outside = Outside.remote()
+    assert runtime.get([idle.here.remote(), busy.here.remote(), outside.here.remote()], timeout=60) == [1, 1, 2]
+    waits = busy.wait.remote()
+    remove_placement_group(group)
+    with pytest.raises(runtime.exceptions.ActorDiedError):
+        runtime.get(waits, timeout=60)
+    for call in (idle.here.remote(), busy.here.remote()):
+        with pytest.raises(runtime.exceptions.ActorDiedError, match="placement group of the actor was removed"):
+            runtime.get(call, timeout=60)
+    assert runtime.get(outside.here.remote(), timeout=60) == 2
+    again = placement_group([{"CPU": 1}, {"CPU": 1}], "SPREAD")
+    assert again.wait(60)
+    remove_placement_group(again)
 
 
 def test_labels_of_bundles(runtime, where, ranks):
