@@ -14,6 +14,7 @@ from trireme import _collecting, _state
 JOB_KEY = b"trireme:job\0\0\0\0\0"
 
 _sessions = 0
+_ranks = 1  # of the latest job
 _zygote_pid = 0
 _process = 0  # the pid that joined; a fork of it is no rank
 _printer: Any = None
@@ -159,6 +160,7 @@ def init(
 
     Errors: RuntimeError when already initialised; TypeError or ValueError for arguments that are none.
     """
+    global _sessions, _ranks
     address = _cluster_address(address)
     if address is not None and address.startswith("trireme-cluster:") and _state.core is None:
         from trireme import cluster_utils
@@ -188,6 +190,11 @@ def init(
             raise RuntimeError(
                 "trireme.init() was called twice; call trireme.shutdown() between, or init(ignore_reinit_error=True)"
             )
+        if _ranks > 1 and "PMIX_RANK" in os.environ and "TRIREME_LOCAL_RANK" not in os.environ:
+            raise RuntimeError(
+                f"trireme.init() after trireme.shutdown(): the {_ranks - 1} other ranks of this job ended with shutdown(), and "
+                f"nothing can start them again; call shutdown() once, at the end"
+            )
         _check(num_cpus, num_gpus, resources, labels, object_store_memory, namespace)
         _explain(address, include_dashboard, others)
         from trireme import _runtime_env
@@ -212,8 +219,8 @@ def init(
         if joined.rank != 0:
             _serve(joined)
         joined.export(JOB_KEY, pickle.dumps(job))
-        global _sessions
         _sessions += 1
+        _ranks = len(joined.ranks())
         _state.job = job
         _state.core = joined
         _state.session = _sessions

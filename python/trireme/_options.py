@@ -10,13 +10,20 @@ Options = dict[str, Any]
 
 
 class _Check:
-    """One option: what it may be. `why` completes "option 'x' must be ..."."""
+    """One option: what it may be. `why` completes "option 'x' must be ..."; `types` says what is of the right type, and
+    is wrong only in its value."""
 
-    __slots__ = ("accepts", "why")
+    __slots__ = ("accepts", "types", "why")
 
-    def __init__(self, accepts: Callable[[Any], bool], why: str) -> None:
+    def __init__(self, accepts: Callable[[Any], bool], why: str, types: tuple[type, ...] = ()) -> None:
         self.accepts = accepts
         self.why = why
+        self.types = types
+
+    def error(self, value: Any) -> type[Exception]:
+        if self.types:
+            return ValueError if isinstance(value, self.types) and not isinstance(value, bool) else TypeError
+        return ValueError if _is_number(value) or isinstance(value, str) else TypeError
 
 
 def _is_int(value: Any) -> bool:
@@ -35,9 +42,9 @@ def _text(value: Any) -> bool:
     return isinstance(value, str)
 
 
-_amount = _Check(_optional(lambda v: _is_number(v) and v >= 0), "a number >= 0")
-_retries = _Check(lambda v: _is_int(v) and v >= -1, "an integer >= -1 (-1: without limit)")
-_flag = _Check(lambda v: isinstance(v, bool), "True or False")
+_amount = _Check(_optional(lambda v: _is_number(v) and v >= 0), "a number >= 0", (int, float))
+_retries = _Check(lambda v: _is_int(v) and v >= -1, "an integer >= -1 (-1: without limit)", (int,))
+_flag = _Check(lambda v: isinstance(v, bool), "True or False", (bool,))
 
 
 def _is_resources(value: Any) -> bool:
@@ -57,15 +64,15 @@ def _is_strategy(value: Any) -> bool:
 _COMMON = {
     "num_cpus": _amount,
     "num_gpus": _amount,
-    "memory": _Check(_optional(lambda v: _is_number(v) and v >= 0), "a number of bytes >= 0"),
+    "memory": _Check(_optional(lambda v: _is_number(v) and v >= 0), "a number of bytes >= 0", (int, float)),
     "resources": _Check(_optional(_is_resources), "a dict of resource name to number >= 0"),
-    "accelerator_type": _Check(_optional(_text), "the name of an accelerator, as in trireme.util.accelerators"),
+    "accelerator_type": _Check(_optional(_text), "the name of an accelerator, as in trireme.util.accelerators", (str,)),
     "label_selector": _Check(
         _optional(lambda v: isinstance(v, dict) and all(_text(k) and _text(x) for k, x in v.items())),
         "a dict of label to value ('a', '!a', 'in(a, b)', '!in(a, b)')",
     ),
-    "name": _Check(_optional(_text), "a text"),
-    "runtime_env": _Check(_optional(lambda v: isinstance(v, dict) or hasattr(v, "to_dict")), "a dict"),
+    "name": _Check(_optional(_text), "a text", (str,)),
+    "runtime_env": _Check(_optional(lambda v: isinstance(v, dict) or hasattr(v, "to_dict")), "a dict", (dict,)),
     "scheduling_strategy": _Check(
         _is_strategy,
         "'DEFAULT', 'SPREAD', a PlacementGroupSchedulingStrategy, NodeAffinitySchedulingStrategy or NodeLabelSchedulingStrategy",
@@ -92,7 +99,7 @@ TASK = {
     "num_returns": _RETURNS,
     "max_retries": _retries,
     "retry_exceptions": _RETRY,
-    "max_calls": _Check(lambda v: _is_int(v) and v >= 0, "an integer >= 0 (0: without limit)"),
+    "max_calls": _Check(lambda v: _is_int(v) and v >= 0, "an integer >= 0 (0: without limit)", (int,)),
     "_generator_backpressure_num_objects": _BACKPRESSURE,
 }
 
@@ -100,7 +107,7 @@ ACTOR = {
     **_COMMON,
     "max_restarts": _retries,
     "max_task_retries": _retries,
-    "max_concurrency": _Check(_optional(lambda v: _is_int(v) and v >= 1), "an integer >= 1"),
+    "max_concurrency": _Check(_optional(lambda v: _is_int(v) and v >= 1), "an integer >= 1", (int,)),
     "concurrency_groups": _Check(
         _optional(
             lambda v: (isinstance(v, dict) and all(_text(k) and _is_int(n) and n >= 1 for k, n in v.items()))
@@ -110,7 +117,7 @@ ACTOR = {
     ),
     "max_pending_calls": _Check(lambda v: _is_int(v) and (v >= 1 or v == -1), "an integer >= 1, or -1 for no limit"),
     "lifetime": _Check(lambda v: v in (None, "detached", "non_detached"), "'detached', 'non_detached' or None"),
-    "namespace": _Check(_optional(lambda v: _text(v) and v != ""), "a text that is not empty"),
+    "namespace": _Check(_optional(lambda v: _text(v) and v != ""), "a text that is not empty", (str,)),
     "get_if_exists": _flag,
     "allow_out_of_order_execution": _Check(_optional(lambda v: isinstance(v, bool)), "True, False or None"),
 }
@@ -151,8 +158,7 @@ def check(kind: str, options: Options, what: str) -> Options:
         if rule is None:
             raise ValueError(_unknown(kind, name, what))
         if not rule.accepts(value):
-            error = ValueError if _is_number(value) or isinstance(value, str) else TypeError
-            raise error(f"option {name!r} of {what} must be {rule.why}; it is {value!r}")
+            raise rule.error(value)(f"option {name!r} of {what} must be {rule.why}; it is {value!r}")
         if name in _WITHOUT_EFFECT and value not in _WITHOUT_EFFECT[name]:
             warnings.warn(f"option {name!r} of {what} has no effect in trireme", stacklevel=4)
     if "resources" in options:

@@ -81,6 +81,14 @@ def test_only_rank_0_imports_the_script(script):
 
 
 @needs_mpirun
+def test_a_job_of_several_ranks_starts_once(script):
+    path = script("import trireme\ntrireme.init()\ntrireme.shutdown()\ntrireme.init()\n")
+    done = run(*MPIRUN, sys.executable, "-m", "trireme", "run", path)
+    assert done.returncode != 0
+    assert "the 2 other ranks of this job ended with shutdown()" in done.stderr
+
+
+@needs_mpirun
 def test_a_script_that_starts_nothing_ends(script):
     done = run(*MPIRUN, sys.executable, "-m", "trireme", "run", script("print('nothing')"))
     assert done.returncode == 0, done.stderr

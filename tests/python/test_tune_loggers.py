@@ -226,7 +226,9 @@ def test_table() -> None:
 
 def test_reporter_prints_plain_into_a_file(tmp_path: Path) -> None:
     out = io.StringIO()
-    reporter = CLIReporter(file=out, max_report_frequency=0, max_progress_rows=2, sort_by_metric=True)
+    reporter = CLIReporter(
+        file=out, max_report_frequency=0, max_progress_rows=2, sort_by_metric=True, total_samples=3, infer_limit=1
+    )
     reporter.setup(title="mine", metric="score", mode="max")
     search(tmp_path / "s", {"slope": sample.grid_search([1.0, 5.0, 2.0]), "steps": 2}, reporter=reporter)
     text = out.getvalue()

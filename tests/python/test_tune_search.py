@@ -255,6 +255,17 @@ class TestOptuna:
         early, late = configs[:10], configs[-10:]
         assert np.mean([abs(c["x"]) for c in late]) < np.mean([abs(c["x"]) for c in early]) / 2
 
+    def test_distributions_of_optuna_are_a_space(self) -> None:
+        from optuna.distributions import CategoricalDistribution, FloatDistribution
+        from trireme.tune.search.optuna import OptunaSearch
+
+        space = {"x": FloatDistribution(2, 3), "deep": {"kind": CategoricalDistribution(["a"])}, "n": s.randint(4, 5)}
+        searcher = OptunaSearch(space=space, metric="loss", mode="min")
+        config = searcher.suggest("1")
+        assert isinstance(config, dict)
+        assert 2 <= config.pop("x") <= 3
+        assert config == {"deep": {"kind": "a"}, "n": 4}
+
     def test_points_come_first(self) -> None:
         point = {"x": 1.5, "deep": {"n": 2, "kind": (3, 4)}}
         assert self.searched(2, points_to_evaluate=[point])[0] == {**point, "c": 3}

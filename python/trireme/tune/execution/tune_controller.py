@@ -392,7 +392,10 @@ class TuneController:
         self._begin.pop(trial.trial_id, None)
         self._stored.pop(trial.trial_id, None)
         if running and self._experiment.checkpoint.checkpoint_at_end and self._processes.is_class:
-            self._processes.save(trial)
+            # Not a second time, when its last step was saved anyway.
+            latest = trial.checkpoints.latest
+            if latest is None or latest.iteration != trial.last_result.get("training_iteration"):
+                self._processes.save(trial)
         self.record_status(trial, Trial.TERMINATED)
         if running:
             self._processes.leave(trial, ended)

@@ -80,6 +80,8 @@ class TableReporter(ProgressReporter):
         By which the best trial is named and trials are sorted.
     sort_by_metric
         True: best first.
+    total_samples, infer_limit
+        Ray's; not needed: how many trials there are is known, and all that they report is shown where there is room.
     """
 
     def __init__(
@@ -95,6 +97,8 @@ class TableReporter(ProgressReporter):
         metric: str | None = None,
         mode: str | None = None,
         sort_by_metric: bool = False,
+        total_samples: int | None = None,
+        infer_limit: int | None = None,
     ) -> None:
         super().__init__()
         self._metric_columns, self._parameter_columns = _columns(metric_columns), _columns(parameter_columns)

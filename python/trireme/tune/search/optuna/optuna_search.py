@@ -21,8 +21,8 @@ class OptunaSearch(Searcher):
     Parameters
     ----------
     space
-        Search space: a dict as for ``param_space`` (which is used when None), or a function that gets an Optuna trial,
-        calls its ``suggest_*`` and returns a dict of further constants.
+        Search space: a dict as for ``param_space`` (which is used when None), also with Optuna's distributions, or a
+        function that gets an Optuna trial, calls its ``suggest_*`` and returns a dict of further constants.
     metric, mode
         What is optimised; lists of both for several objectives.
     points_to_evaluate
@@ -70,6 +70,7 @@ class OptunaSearch(Searcher):
         self._steps: dict[str, int] = {}
         self._categories: dict[str, list[Any]] = {}
         self._distributions: dict[str, Any] = {}
+        self._own: dict[tuple[Any, ...], Any] = {}
         if space is not None and metric is not None and mode is not None:
             self._start()
 
@@ -107,11 +108,23 @@ class OptunaSearch(Searcher):
                 for path, domain in domains
                 if not domain.is_function()
             }
+            self._own = self._own_distributions(self._space)
+            self._distributions |= {"/".join(map(str, path)): value for path, value in self._own.items()}
         for index, point in enumerate(self._points):
             if self._rewards is not None:
                 self.add_evaluated_point(point, self._rewards[index])
             else:
                 self._study.enqueue_trial(self._to_optuna(_flat(point)))
+
+    def _own_distributions(self, space: Mapping[str, Any], inside: tuple[Any, ...] = ()) -> dict[tuple[Any, ...], Any]:
+        """Those that the space holds as Optuna's own, by path."""
+        found: dict[tuple[Any, ...], Any] = {}
+        for key, value in space.items():
+            if isinstance(value, self._optuna.distributions.BaseDistribution):
+                found[(*inside, key)] = value
+            elif isinstance(value, Mapping):
+                found |= self._own_distributions(value, (*inside, key))
+        return found
 
     def _distribution(self, name: str, domain: Domain) -> Any:
         kinds = self._optuna.distributions
@@ -156,6 +169,8 @@ class OptunaSearch(Searcher):
                     name = "/".join(map(str, path))
                     value = trial.params[name]
                     assign(config, path, self._categories[name][value] if name in self._categories else value)
+            for path in self._own:
+                assign(config, path, trial.params["/".join(map(str, path))])
             draw_domains(config, _no_generator())
             config = {**copy_space(getattr(self, "_constants", {})), **config}
         self._trials[trial_id], self._steps[trial_id] = trial, 0
