@@ -19,7 +19,7 @@ struct PlacementGroup::State {
     if (std::exchange(removed, true)) return;
     auto* core = core::current_or_null();
     if (core == nullptr) return;
-    core::post(*core->context().host, [core, id = id] { core->remove_group(id); });
+    core::post(*core->context().host, [core, id = id] { core->groups().remove(id); });
   }
 };
 
@@ -64,8 +64,8 @@ PlacementGroup::PlacementGroup(GroupStrategy strategy, std::vector<Resources> bu
   scheduler::WaitPoint point;
   auto& host = *core.context().host;
   core::post(host, [&] {
-    state_->id = core.create_group(static_cast<scheduler::GroupStrategy>(strategy), std::move(amounts),
-                                   rules_of(labels), state_->ready);
+    state_->id = core.groups().create(static_cast<scheduler::GroupStrategy>(strategy), std::move(amounts),
+                                      rules_of(labels), state_->ready);
     point.signal();
   });
   host.wait(point, kForever);

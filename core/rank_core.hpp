@@ -6,7 +6,6 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
 #include "core/actors.hpp"
@@ -14,10 +13,10 @@
 #include "core/holders.hpp"
 #include "core/membership.hpp"
 #include "core/names.hpp"
+#include "core/placement_groups.hpp"
 #include "core/refs.hpp"
 #include "core/tasks.hpp"
 #include "scheduler/placement.hpp"
-#include "scheduler/placement_group.hpp"
 #include "scheduler/placement_queue.hpp"
 #include "scheduler/progress.hpp"
 #include "scheduler/steal.hpp"
@@ -56,7 +55,7 @@ class RankCore final : public scheduler::Pollable, public transport::MessageHand
   scheduler::ClusterView& cluster() { return cluster_; }
   scheduler::ResourcePool& pool() { return pool_; }
   scheduler::StealProtocol& steal() { return steal_; }
-  scheduler::GroupCoordinator& groups() { return groups_; }
+  PlacementGroups& groups() { return groups_; }
 
   /// Any thread; hot.
   void submit(detail::TaskBase* task, bool deps);
@@ -67,11 +66,6 @@ class RankCore final : public scheduler::Pollable, public transport::MessageHand
   void shut_down(std::function<void()> done);
   /// Other ranks: runs under the token when rank 0 says so.
   std::function<void()> on_shutdown;
-
-  ObjectId create_group(scheduler::GroupStrategy strategy, std::vector<scheduler::Resources> bundles,
-                        scheduler::BundleRules rules, CellRef ready);
-  void remove_group(ObjectId group);
-  void when_group(ObjectId group, std::function<void(const detail::ErrorInfo*)> then);
 
   int poll() override;
   void flush() override;
@@ -119,23 +113,8 @@ class RankCore final : public scheduler::Pollable, public transport::MessageHand
     void free_resources(Bytes&) override {}
     void set_waiting(bool waiting) override { core.thieves_wait_.store(waiting, std::memory_order_relaxed); }
   };
-  struct GroupLink final : scheduler::GroupHost {
-    explicit GroupLink(RankCore& c) : core(c) {}
-    RankCore& core;
-    void send(Rank to, BytesView message) override { core.send_as(MessageType::group, to, message); }
-    void group_ready(scheduler::GroupId id, const scheduler::GroupPlacement& placement) override {
-      core.group_ready(id, placement);
-    }
-    void group_failed(scheduler::GroupId id, const Error& error) override { core.group_failed(id, error); }
-    void bundles_lost(scheduler::GroupId id, const std::vector<std::uint32_t>&) override { core.bundles_lost(id); }
-    bool group_waits(scheduler::GroupId id, const Error& error) override;
-    void bundle_revoked(scheduler::BundleKey bundle) override { core.holders_.revoke(bundle); }
-  };
 
   void send_as(MessageType type, Rank to, BytesView message);
-  void group_ready(scheduler::GroupId id, const scheduler::GroupPlacement& placement);
-  void group_failed(scheduler::GroupId id, const Error& error);
-  void bundles_lost(scheduler::GroupId id);
 
   Status dispatch(Rank from, BytesView message);
   void rank_dead(Rank dead);
@@ -143,10 +122,6 @@ class RankCore final : public scheduler::Pollable, public transport::MessageHand
   void rank_joined(Rank rank);
   void members_changed();
   void tell_steal_of_work();
-  void run_timers();
-  void on_group_lookup(Rank from, Reader& in);
-  void on_group_info(Rank from, Reader& in);
-  void answer_group(Rank to, ObjectId group);
 
   Context context_;
   Refs refs_;
@@ -160,22 +135,11 @@ class RankCore final : public scheduler::Pollable, public transport::MessageHand
   scheduler::ResourcePool pool_;
   scheduler::PlacementQueue queue_;
   StealLink steal_link_{*this};
-  GroupLink group_link_{*this};
-  scheduler::GroupCoordinator groups_;
+  PlacementGroups groups_;
   scheduler::StealProtocol steal_;
   std::atomic<bool> thieves_wait_{false};
   std::atomic<bool> idle_{true};
   std::vector<scheduler::Pollable*> attached_;
-
-  struct Group {
-    CellRef ready;
-    scheduler::GroupPlacement placement;
-    bool placed = false;
-    std::unique_ptr<detail::ErrorInfo> failed;
-    std::vector<std::function<void(const detail::ErrorInfo*)>> waiting;
-    std::vector<Rank> askers;
-  };
-  std::unordered_map<ObjectId, Group> group_table_;
 
   std::vector<bool> leaving_;
   std::uint32_t left_ = 0;
