@@ -16,6 +16,10 @@
 
 namespace trireme::scheduler {
 
+/// A thread that spins offers its core that often: longer than a call to another rank takes, which would else hold a
+/// system call or two.
+inline constexpr Nanos kYieldEach = 10 * kMicrosecond;
+
 struct Worker;
 
 /// Who a WaitPoint wakes. `wake` runs once per signal, on the signalling thread.

@@ -270,14 +270,22 @@ bool Executor::Impl::wait_outside(WaitPoint& point, Nanos deadline) {
   // Polls as long as that takes no core from anybody.
   if (progress != nullptr) {
     shared.spinning_outside.fetch_add(1, std::memory_order_relaxed);
-    Nanos until = SystemClock::read() + options.spin;
-    for (unsigned round = 1; !point.signalled() && shared.active() <= shared.cores; ++round) {
+    Nanos now = SystemClock::read();
+    Nanos until = now + options.spin;
+    Nanos yield_at = now + kYieldEach;
+    while (!point.signalled() && shared.active() <= shared.cores) {
       const int events = progress->try_poll();
-      const Nanos now = SystemClock::read();
+      now = SystemClock::read();
       if (now >= deadline) break;
-      if (events > 0) until = now + options.spin;
+      if (events > 0) {
+        until = now + options.spin;
+        continue;
+      }
       if (now >= until) break;
-      if (round % 16 == 0) sched_yield();
+      if (now >= yield_at) {
+        sched_yield();
+        yield_at = now + kYieldEach;
+      }
       pause_cpu();
     }
     shared.spinning_outside.fetch_sub(1, std::memory_order_relaxed);

@@ -176,6 +176,7 @@ Work* Worker::search() {
   Activity& activity = *pool.activity;
   activity.state.fetch_add(Activity::kSearching, std::memory_order_seq_cst);
   Nanos until = 0;
+  Nanos yield_at = 0;
   for (unsigned round = 1;; ++round) {
     if (!timers.empty()) fire_timers();
     if (ready_first != nullptr || ready_inbox.load(std::memory_order_relaxed) != nullptr) {
@@ -201,13 +202,17 @@ Work* Worker::search() {
     }
     if (round == kIdleRounds) announce_idle(false);
     const Nanos now = SystemClock::read();
-    if (round == 1) until = now + pool.options.spin;
+    if (round == 1) {
+      until = now + pool.options.spin;
+      yield_at = now + kYieldEach;
+    }
     if (!spin || now >= until) {
       announce_idle(true);
       sleep();
       round = 0;
-    } else if (round % 16 == 0) {
+    } else if (now >= yield_at) {
       sched_yield();  // some thread outside may want this core
+      yield_at = now + kYieldEach;
     } else {
       pause_cpu();
     }
