@@ -55,14 +55,13 @@ LocalActor* Actors::host_here(const scheduler::Demand& demand, bool holds, std::
   };
   actor->deliver(construct);
   const auto mine = holders_.next();
-  const scheduler::BundleKey key{demand.group, static_cast<std::uint32_t>(bundle)};
-  *holder = holders_.offer(
-      demand, bundle, UINT32_MAX,
-      [this, actor, gate, refused, bundle, mine, key](bool granted) {
+  *holder =
+      holders_.offer(demand, bundle, UINT32_MAX, [this, actor, gate, refused, bundle, mine](Holders::Answer answer) {
+        const bool granted = answer == Holders::Answer::granted;
         if (granted && bundle >= 0) {
           actor->retain();
           const std::shared_ptr<LocalActor> kept(actor, [](LocalActor* held) { held->release(); });
-          holders_.when_revoked(mine, key, [this, kept] {
+          holders_.when_revoked(mine, [this, kept] {
             kept->kill(runtime_error(context_, Errc::actor_died, "the placement group of the actor was removed"));
           });
         }
@@ -71,8 +70,7 @@ LocalActor* Actors::host_here(const scheduler::Demand& demand, bool holds, std::
               runtime_error(context_, Errc::unschedulable, "the resources asked for an actor are not in this rank"));
         actor->dep_arrived(*gate);
         actor->release();
-      },
-      nullptr);
+      });
   return actor;
 }
 
@@ -120,7 +118,13 @@ void Actors::place(ActorCell* cell, detail::CallBase* construct, const ActorOpti
     }
   } else {
     holders_.refresh_view();
-    auto choice = cluster_.choose(demand, context_.rng);
+    // An actor stays where it is sent, and its parent may hold what this rank has of the group for as long as it lives.
+    std::vector<Rank> avoid;
+    if (demand.strategy == scheduler::Strategy::placement_group && demand.bundle < 0 &&
+        !holders_.pool().could_acquire(demand.resources,
+                                       scheduler::BundleKey{demand.group, scheduler::BundleKey::kAny}))
+      avoid.push_back(context_.self);
+    auto choice = cluster_.choose(demand, context_.rng, avoid);
     if (!choice && choice.error().code == Errc::unavailable && cluster_.can_grow()) {
       if (demand.strategy == scheduler::Strategy::placement_group)
         return place_in_group(cell, construct, options, demand.group);

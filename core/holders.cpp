@@ -6,33 +6,61 @@
 
 namespace trireme::core {
 
+namespace {
+
+// Long enough that a rank whose bundles are in use, and become free, is not left for another in the same case.
+constexpr Nanos kStuckAfter = 50 * kMillisecond;
+// Of equal demands at a time: who waits elsewhere for nothing is soon gone from here, and a job that is full of long
+// tasks does not send its whole queue round.
+constexpr std::uint32_t kStuckBatch = 16;
+
+}  // namespace
+
 scheduler::HolderId Holders::offer(const scheduler::Demand& demand, std::int32_t bundle, std::uint32_t bounced,
-                                   std::function<void(bool)> start, bool* bounce) {
+                                   std::function<void(Answer)> start) {
   const auto holder = next_++;
   std::optional<scheduler::BundleKey> key;
-  if (bundle >= 0) key = scheduler::BundleKey{demand.group, static_cast<std::uint32_t>(bundle)};
+  const bool any = bundle >= 0 && demand.bundle < 0;
+  if (bundle >= 0)
+    key = scheduler::BundleKey{demand.group, any ? scheduler::BundleKey::kAny : static_cast<std::uint32_t>(bundle)};
   using Offer = scheduler::PlacementQueue::Offer;
   const auto answer = queue_.offer(holder, demand.resources, key, bounced, context_.clock->now());
   switch (answer) {
     case Offer::start:
-      start(true);
+      start(Answer::granted);
       break;
     case Offer::queued:
       waiting_.emplace(holder, std::move(start));
+      if (any && bounced != UINT32_MAX && look_for_stuck_at_ == kForever)
+        look_for_stuck_at_ = context_.clock->now() + kStuckAfter;
       break;
     case Offer::bounce:
-      if (bounce != nullptr) *bounce = true;
+      start(Answer::elsewhere);
       break;
     case Offer::refused:
-      start(false);
+      start(Answer::refused);
       break;
   }
   context_.host->withhold(pool_.threads_withheld());
   return holder;
 }
 
-void Holders::when_revoked(scheduler::HolderId holder, scheduler::BundleKey bundle, std::function<void()> end) {
-  revocable_.insert_or_assign(holder, std::pair(bundle, std::move(end)));
+void Holders::run_timers() {
+  if (look_for_stuck_at_ == kForever) return;
+  const auto now = context_.clock->now();
+  if (look_for_stuck_at_ > now) return;
+  std::vector<scheduler::HolderId> stuck;
+  const bool others = queue_.take_stuck(now - kStuckAfter, kStuckBatch, stuck);
+  look_for_stuck_at_ = others ? now + kStuckAfter : kForever;  // those that come back here set it anew
+  for (const auto holder : stuck) {
+    auto node = waiting_.extract(holder);
+    if (!node.empty()) node.mapped()(Answer::elsewhere);
+  }
+}
+
+void Holders::when_revoked(scheduler::HolderId holder, std::function<void()> end) {
+  if (const auto bundle = pool_.bundle_of(holder))
+    revocable_.insert_or_assign(holder, std::pair(*bundle, std::move(end)));
 }
 
 void Holders::release(scheduler::HolderId holder) {
@@ -59,7 +87,7 @@ void Holders::drain() {
   queue_.drain(context_.clock->now(), ready);
   for (const auto holder : ready) {
     auto node = waiting_.extract(holder);
-    if (!node.empty()) node.mapped()(true);
+    if (!node.empty()) node.mapped()(Answer::granted);
   }
   context_.host->withhold(pool_.threads_withheld());
 }
@@ -69,7 +97,7 @@ void Holders::revoke(scheduler::BundleKey bundle) {
   queue_.cancel_bundle(bundle, cancelled);
   for (const auto holder : cancelled) {
     auto node = waiting_.extract(holder);
-    if (!node.empty()) node.mapped()(false);
+    if (!node.empty()) node.mapped()(Answer::refused);
   }
   std::vector<std::function<void()>> ends;
   std::erase_if(revocable_, [&](auto& entry) {

@@ -22,27 +22,35 @@ class Holders {
   Holders(Context& context, scheduler::ResourcePool& pool, scheduler::PlacementQueue& queue,
           scheduler::ClusterView& cluster)
       : context_(context), pool_(pool), queue_(queue), cluster_(cluster) {}
+  enum class Answer : std::uint8_t {
+    granted,
+    refused,    ///< this rank can never give it
+    elsewhere,  ///< it had better try another rank
+  };
   /// Resources came back (for placement groups).
   std::function<void()> on_freed;
 
-  /// Asks for `demand`, in a bundle of its group unless `bundle` is negative. `start(granted)` runs once, maybe at
-  /// once: false when this rank can never give it. With `bounce`, one that had better try elsewhere is told so in it
-  /// and `start` never runs.
+  /// Asks for `demand`; unless `bundle` is negative, in that bundle of its group or, when the demand names none, in any
+  /// of the group that is here. `start(answer)` runs once, maybe at once; never `elsewhere` with `bounced` UINT32_MAX.
   scheduler::HolderId offer(const scheduler::Demand& demand, std::int32_t bundle, std::uint32_t bounced,
-                            std::function<void(bool granted)> start, bool* bounce);
+                            std::function<void(Answer)> start);
   /// What the next offer() returns: `start` may run before that does.
   scheduler::HolderId next() const { return next_; }
   void release(scheduler::HolderId holder);
   /// Around a wait of the holder's task: its CPUs are there for others, among them what it waits for.
   void lend_cpu(scheduler::HolderId holder);
   void reclaim_cpu(scheduler::HolderId holder);
-  /// `end` runs once when the bundle of a holder that has started is taken back; not after release().
-  void when_revoked(scheduler::HolderId holder, scheduler::BundleKey bundle, std::function<void()> end);
+  /// `end` runs once when the bundle of a holder that has started is taken back; not after release(), and never for one
+  /// in no bundle.
+  void when_revoked(scheduler::HolderId holder, std::function<void()> end);
   /// Holders of the bundle that still wait are refused, those that asked for it by when_revoked() hear of it.
   void revoke(scheduler::BundleKey bundle);
   /// The cluster view's idea of this rank is made true; before a choice.
   void refresh_view() { cluster_.update(context_.self, pool_.version(), pool_.available()); }
   const scheduler::ResourcePool& pool() const { return pool_; }
+  Nanos next_deadline() const { return look_for_stuck_at_; }
+  /// Sends those elsewhere that wait for any bundle of a group while none of this rank's becomes free.
+  void run_timers();
   /// At the end of the session: those who wait never start, and nobody hears of what is taken back.
   void drop_waiting();
 
@@ -54,9 +62,10 @@ class Holders {
   scheduler::ResourcePool& pool_;
   scheduler::PlacementQueue& queue_;
   scheduler::ClusterView& cluster_;
-  std::unordered_map<scheduler::HolderId, std::function<void(bool)>> waiting_;
+  std::unordered_map<scheduler::HolderId, std::function<void(Answer)>> waiting_;
   std::unordered_map<scheduler::HolderId, std::pair<scheduler::BundleKey, std::function<void()>>> revocable_;
   scheduler::HolderId next_ = 1;
+  Nanos look_for_stuck_at_ = kForever;
 };
 
 }  // namespace trireme::core

@@ -59,11 +59,12 @@ int RankCore::poll() {
   int events = context_.router->poll(*this);
   for (auto* source : attached_) events += source->poll();
   groups_.run_timers();
+  holders_.run_timers();
   return events;
 }
 
 Nanos RankCore::next_deadline() const {
-  auto first = groups_.next_deadline();
+  auto first = std::min(groups_.next_deadline(), holders_.next_deadline());
   for (const auto* source : attached_) first = std::min(first, source->next_deadline());
   return first;
 }

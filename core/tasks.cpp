@@ -101,18 +101,18 @@ void Tasks::on_task(Rank from, Reader& in) {
     // What runs is the task as we know it, whatever became of it on its way.
     spec = at->second.spec;
   }
-  accept(std::move(spec), from);
+  accept(std::move(spec));
 }
 
-void Tasks::accept(TaskSpec&& spec, Rank from) {
+void Tasks::accept(TaskSpec&& spec) {
   ++foreign_;
   if (!spec.placed) return run_foreign(std::move(spec), 0);
-  bool bounce = false;
   auto shared = std::make_shared<TaskSpec>(std::move(spec));
   auto holder = std::make_shared<scheduler::HolderId>(0);
-  auto start = [this, shared, holder](bool granted) {
-    if (granted) return run_foreign(std::move(*shared), *holder);
+  auto start = [this, shared, holder](Holders::Answer answer) {
+    if (answer == Holders::Answer::granted) return run_foreign(std::move(*shared), *holder);
     --foreign_;
+    if (answer == Holders::Answer::elsewhere) return bounce(*shared);
     Outcome outcome;
     outcome.error = std::make_unique<detail::ErrorInfo>(
         runtime_error(context_, Errc::unschedulable,
@@ -121,21 +121,24 @@ void Tasks::accept(TaskSpec&& spec, Rank from) {
     finish(shared->id, shared->attempt, std::move(outcome));
   };
   *holder = holders_.next();
-  holders_.offer(shared->demand, shared->bundle, shared->bounced, std::move(start), &bounce);
-  if (!bounce) return;
-  --foreign_;
-  if (from == context_.self) {
+  holders_.offer(shared->demand, shared->bundle, shared->bounced, std::move(start));
+}
+
+/// Back to its owner, for another rank to run it.
+void Tasks::bounce(const TaskSpec& spec) {
+  if (spec.id.owner == context_.self) {
     holders_.refresh_view();
-    auto at = pending_.find(shared->id.index);
-    if (at == pending_.end()) return;
+    const auto at = pending_.find(spec.id.index);
+    if (at == pending_.end() || at->second.spec.attempt != spec.attempt) return;
     return place_elsewhere(at->second, context_.self);
   }
+  if (!context_.alive(spec.id.owner)) return;
   auto out = context_.begin(MessageType::task_bounced);
-  out.id(shared->id);
-  out.varint(shared->attempt);
+  out.id(spec.id);
+  out.varint(spec.attempt);
   out.varint(holders_.pool().version());
   holders_.pool().available().encode(out);
-  context_.send(shared->id.owner);
+  context_.send(spec.id.owner);
 }
 
 void Tasks::run_foreign(TaskSpec&& spec, scheduler::HolderId holder) {
@@ -349,7 +352,7 @@ void Tasks::retry(std::uint64_t index, Rank dead) {
   if (pending.spec.placed) return place_pending(index);
   pending.where = context_.self;
   TaskSpec copy = pending.spec;
-  accept(std::move(copy), context_.self);
+  accept(std::move(copy));
 }
 
 void Tasks::on_rank_dead(Rank dead) {

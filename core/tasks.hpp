@@ -102,7 +102,8 @@ class Tasks {
   void place_pending(std::uint64_t index);
   void place_elsewhere(Pending& pending, Rank refused);
   void place_in_group(std::uint64_t index);
-  void accept(TaskSpec&& spec, Rank from);
+  void accept(TaskSpec&& spec);
+  void bounce(const TaskSpec& spec);
   void run_foreign(TaskSpec&& spec, scheduler::HolderId holder);
   void queue_foreign(TaskSpec&& spec, scheduler::HolderId holder);
   void send_outcome(Rank to, ObjectId id, std::uint32_t attempt, Outcome outcome);

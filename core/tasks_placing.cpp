@@ -134,10 +134,16 @@ void Tasks::place_pending(std::uint64_t index) {
   if (at == pending_.end()) return;
   auto& pending = at->second;
   holders_.refresh_view();
+  const bool in_group = pending.spec.demand.strategy == scheduler::Strategy::placement_group;
+  // It was removed, or lost a bundle, while this task was on its way; its owner says which.
+  if (in_group && !cluster_.knows_group(pending.spec.demand.group)) {
+    pending.where = kNoRank;
+    return place_in_group(index);
+  }
   auto choice = cluster_.choose(pending.spec.demand, context_.rng, pending.avoid);
   if (!choice && choice.error().code == Errc::unavailable && cluster_.can_grow()) {
     pending.where = kNoRank;
-    if (pending.spec.demand.strategy == scheduler::Strategy::placement_group) return place_in_group(index);
+    if (in_group) return place_in_group(index);
     TRIREME_LOG(warning, "a task waits: {}", choice.error().message);
     waiting_.push_back(index);
     return;
@@ -149,11 +155,15 @@ void Tasks::place_pending(std::uint64_t index) {
   }
   pending.where = choice->rank;
   pending.spec.bundle = choice->bundle;
+  if (choice->only)
+    pending.spec.bounced = UINT32_MAX;
+  else if (pending.spec.bounced == UINT32_MAX)
+    pending.spec.bounced = 0;
   // What a bundle holds was taken when the group was.
   if (choice->bundle < 0) cluster_.assume(choice->rank, pending.spec.demand.resources);
   if (choice->rank != context_.self) return send_task(pending.spec, choice->rank);
   TaskSpec copy = pending.spec;
-  accept(std::move(copy), context_.self);
+  accept(std::move(copy));
 }
 
 void Tasks::on_bounced(Rank from, Reader& in) {
@@ -162,15 +172,17 @@ void Tasks::on_bounced(Rank from, Reader& in) {
   const auto version = in.varint();
   const auto available = scheduler::Resources::decode(in);
   if (!in.done() || id.owner != context_.self) return in.fail();
-  cluster_.update(from, version, available);
   const auto at = pending_.find(id.index);
+  // That its bundles there are full says nothing of the rank, and what it has beside them may be old when it is of use.
+  const bool in_group = at != pending_.end() && at->second.spec.demand.strategy == scheduler::Strategy::placement_group;
+  if (!in_group) cluster_.update(from, version, available);
   if (at == pending_.end() || at->second.spec.attempt != attempt || at->second.where != from) return;
   place_elsewhere(at->second, from);
 }
 
 /// `refused` had no room for it.
 void Tasks::place_elsewhere(Pending& pending, Rank refused) {
-  ++pending.spec.bounced;
+  if (pending.spec.bounced < UINT32_MAX - 1) ++pending.spec.bounced;
   pending.avoid.push_back(refused);
   if (pending.avoid.size() > kBounceMax) pending.avoid.clear();
   place_pending(pending.spec.id.index);

@@ -75,6 +75,7 @@ struct ClusterView::Impl {
   struct Group {
     GroupPlacement placement;
     std::uint32_t cursor = 0;
+    bool one_rank = false;
   };
 
   Rank self;
@@ -339,7 +340,7 @@ struct ClusterView::Impl {
     return nowhere(demand, why, final && has_seats);
   }
 
-  Result<Choice> choose_in_group(const Demand& demand) {
+  Result<Choice> choose_in_group(const Demand& demand, const std::vector<Rank>& avoid) {
     const auto at = groups.find(demand.group);
     if (at == groups.end())
       return make_error(Errc::not_found,
@@ -357,7 +358,7 @@ struct ClusterView::Impl {
     };
     bool large_enough = false;
     const auto pick = [&](std::uint32_t i) -> Choice {
-      return {placement.ranks[i], true, static_cast<std::int32_t>(i)};
+      return {placement.ranks[i], true, static_cast<std::int32_t>(i), at->second.one_rank};
     };
     if (demand.bundle >= 0) {
       const auto i = static_cast<std::uint32_t>(demand.bundle);
@@ -367,12 +368,16 @@ struct ClusterView::Impl {
       const LocalityHint* best = nullptr;
       for (const auto& hint : demand.hints)
         if (hint.bytes > 0 && (best == nullptr || hint.bytes > best->bytes)) best = &hint;
-      std::int64_t found = -1;
+      std::int64_t found = -1, avoided = -1;
       for (std::uint32_t step = 0; step < count; ++step) {
         const auto i = (cursor + step) % count;
         if (!whole(i)) continue;
         large_enough = true;
         if (!there(i)) continue;
+        if (std::find(avoid.begin(), avoid.end(), placement.ranks[i]) != avoid.end()) {
+          if (avoided < 0) avoided = i;
+          continue;
+        }
         if (best != nullptr && placement.ranks[i] == best->rank) {
           found = i;
           break;
@@ -380,6 +385,7 @@ struct ClusterView::Impl {
         if (found < 0) found = i;
         if (best == nullptr) break;
       }
+      if (found < 0) found = avoided;
       if (found >= 0) {
         cursor = (static_cast<std::uint32_t>(found) + 1) % count;
         return pick(static_cast<std::uint32_t>(found));
@@ -507,7 +513,9 @@ void ClusterView::give_back(Rank rank, const Resources& demand) {
 void ClusterView::set_group(GroupId id, GroupPlacement placement) {
   TRIREME_CHECK(placement.bundles.size() == placement.ranks.size() && !placement.bundles.empty(),
                 "a placement has a rank for every bundle");
-  impl_->groups[id] = {std::move(placement), 0};
+  const bool one_rank = std::all_of(placement.ranks.begin(), placement.ranks.end(),
+                                    [&](Rank rank) { return rank == placement.ranks.front(); });
+  impl_->groups[id] = {std::move(placement), 0, one_rank};
 }
 
 void ClusterView::erase_group(GroupId id) { impl_->groups.erase(id); }
@@ -522,7 +530,7 @@ Result<Choice> ClusterView::choose(const Demand& demand, Rng& rng, const std::ve
     case Strategy::node_affinity:
       return impl_->choose_affinity(demand, rng, avoid);
     case Strategy::placement_group:
-      return impl_->choose_in_group(demand);
+      return impl_->choose_in_group(demand, avoid);
   }
   return make_error(Errc::invalid_argument, "unknown placement strategy");
 }

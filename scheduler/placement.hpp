@@ -83,7 +83,8 @@ struct Choice {
   Rank rank = kNoRank;
   /// False: every place known is busy. Send it nevertheless: the target queues it or bounces it (PlacementQueue).
   bool fits_now = true;
-  std::int32_t bundle = -1;  ///< placement_group: the bundle chosen
+  std::int32_t bundle = -1;  ///< placement_group: the bundle chosen; with any allowed, one of that rank's
+  bool only = false;         ///< placement_group: all bundles are of this rank, so nobody else could take it
 };
 
 /// A committed placement group as a chooser sees it: bundle i is reserved on `ranks[i]`.

@@ -15,8 +15,11 @@ struct PlacementQueue::Impl {
   struct Entry {
     HolderId holder;
     Nanos since;
+    bool stays;  // no other rank can have it
   };
-  using Class = std::map<std::uint64_t, Entry>;  // by arrival
+  struct Class : std::map<std::uint64_t, Entry> {  // by arrival
+    Nanos started = 0;                             // the last that left for drain()
+  };
   using Classes = std::map<Key, Class>;
   struct Place {
     Classes::iterator cls;
@@ -41,10 +44,13 @@ struct PlacementQueue::Impl {
 
   bool starving(const Class& cls, Nanos now) const { return now - cls.begin()->second.since >= options.starving_after; }
 
+  static bool any(const std::optional<BundleKey>& bundle) { return bundle && bundle->index == BundleKey::kAny; }
+
   /// The starving class whose head came first, per pool or bundle.
   const Key* guard(const std::optional<BundleKey>& bundle, Nanos now) const {
     const Key* found = nullptr;
     std::uint64_t oldest = 0;
+    if (any(bundle)) return found;
     for (auto at = classes.lower_bound({bundle, {}}); at != classes.end(); ++at) {
       if (at->first.bundle != bundle) {
         // Negative amounts sort before the empty demand, but no demand is negative: the range starts at lower_bound.
@@ -82,10 +88,10 @@ struct PlacementQueue::Impl {
     });
   }
 
-  void enqueue(Key key, HolderId holder, Nanos now) {
+  void enqueue(Key key, HolderId holder, bool stays, Nanos now) {
     count(key, true);
     const auto cls = classes.try_emplace(std::move(key)).first;
-    cls->second.emplace(next_order, Entry{holder, now});
+    cls->second.emplace(next_order, Entry{holder, now, stays});
     places[holder] = {cls, next_order++};
   }
 
@@ -120,8 +126,8 @@ PlacementQueue::Offer PlacementQueue::offer(HolderId holder, const Resources& de
   if (!queue.classes.contains(key) && queue.passes(key, queue.guard(bundle, now)) &&
       queue.pool.try_acquire(holder, demand, bundle))
     return Offer::start;
-  if (!bundle && bounced < queue.options.bounces_max) return Offer::bounce;
-  queue.enqueue(std::move(key), holder, now);
+  if ((!bundle || Impl::any(bundle)) && bounced < queue.options.bounces_max) return Offer::bounce;
+  queue.enqueue(std::move(key), holder, bounced == UINT32_MAX, now);
   return Offer::queued;
 }
 
@@ -135,6 +141,7 @@ void PlacementQueue::drain(Nanos now, std::vector<HolderId>& start) {
       const auto holder = cls->second.begin()->second.holder;
       if (!queue.passes(key, queue.guard(key.bundle, now))) continue;
       if (!queue.pool.try_acquire(holder, key.demand, key.bundle)) continue;
+      cls->second.started = now;
       start.push_back(queue.pop(cls));
       progress = true;
       break;
@@ -154,11 +161,43 @@ bool PlacementQueue::cancel(HolderId holder) {
   return true;
 }
 
-void PlacementQueue::cancel_bundle(BundleKey bundle, std::vector<HolderId>& cancelled) {
+bool PlacementQueue::take_stuck(Nanos before, std::uint32_t count, std::vector<HolderId>& taken) {
   auto& queue = *impl_;
+  bool others = false;
   for (auto at = queue.classes.begin(); at != queue.classes.end();) {
     const auto cls = at++;
-    if (cls->first.bundle != bundle) continue;
+    if (!Impl::any(cls->first.bundle)) continue;
+    const bool moves = cls->second.started <= before;
+    std::vector<HolderId> stuck;
+    for (const auto& [order, entry] : cls->second) {
+      if (entry.stays) continue;
+      if (!moves || entry.since > before || stuck.size() == count) {
+        others = true;
+        break;
+      }
+      stuck.push_back(entry.holder);
+    }
+    for (const auto holder : stuck) {
+      cancel(holder);
+      taken.push_back(holder);
+    }
+  }
+  return others;
+}
+
+void PlacementQueue::cancel_bundle(BundleKey bundle, std::vector<HolderId>& cancelled) {
+  auto& queue = *impl_;
+  const auto goes = [&](const Impl::Key& key) {
+    if (key.bundle == bundle) return true;
+    if (!Impl::any(key.bundle) || key.bundle->group != bundle.group) return false;
+    const auto all = queue.pool.bundles_of(bundle.group);
+    return std::none_of(all.begin(), all.end(), [&](const auto& other) {
+      return other != bundle && queue.pool.could_ever_acquire(key.demand, other);
+    });
+  };
+  for (auto at = queue.classes.begin(); at != queue.classes.end();) {
+    const auto cls = at++;
+    if (!goes(cls->first)) continue;
     for (const auto& [order, entry] : cls->second) {
       cancelled.push_back(entry.holder);
       queue.places.erase(entry.holder);

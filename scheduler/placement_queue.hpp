@@ -38,15 +38,21 @@ class PlacementQueue {
   PlacementQueue(ResourcePool& pool, PlacementQueueOptions options = {});
   ~PlacementQueue();
 
-  /// `bounced`: how often it came back before (UINT32_MAX for one that may run nowhere else). Demands of a bundle never
-  /// bounce: the bundle is here.
+  /// `bounced`: how often it came back before (UINT32_MAX for one that may run nowhere else). Demands of a certain
+  /// bundle never bounce, for that is here; those of any bundle of a group do (BundleKey::kAny), and for them alone
+  /// nothing is kept free when they starve: who holds a bundle may wait for one that another of them fits in.
   Offer offer(HolderId holder, const Resources& demand, std::optional<BundleKey> bundle, std::uint32_t bounced,
               Nanos now);
   /// Call after release(), cancel_reservation() and on_rank_lost: appends what was acquired and can run now.
   void drain(Nanos now, std::vector<HolderId>& start);
   /// Removes a queued demand; false when it is not queued (it has started, or never was).
   bool cancel(HolderId holder);
-  /// Removes all that wait for this bundle; their holders are appended.
+  /// Removes demands of any bundle of a group, where none of them has started since `before` and the oldest waits here
+  /// from before that too: another rank may have room. Up to `count` of each class. Whether others wait here that may
+  /// be taken another time.
+  bool take_stuck(Nanos before, std::uint32_t count, std::vector<HolderId>& taken);
+  /// Removes all that wait for this bundle, or for any of its group where no other here is large enough; their holders
+  /// are appended.
   void cancel_bundle(BundleKey bundle, std::vector<HolderId>& cancelled);
   /// For thieves: removes up to `count` demands, oldest first, that together fit into `free` and belong to no bundle.
   void take_fitting(Resources free, std::uint32_t count, std::vector<HolderId>& taken);

@@ -75,13 +75,30 @@ ResourcePool::Holder& ResourcePool::holder(HolderId id) {
   return at->second;
 }
 
+std::optional<BundleKey> ResourcePool::bundle_of(HolderId id) const {
+  return const_cast<ResourcePool*>(this)->holder(id).bundle;
+}
+
+std::optional<BundleKey> ResourcePool::place_for(const Resources& demand,
+                                                 const std::optional<BundleKey>& bundle) const {
+  if (!bundle || bundle->index != BundleKey::kAny) return bundle;
+  for (auto at = bundles_.lower_bound({bundle->group, 0}); at != bundles_.end() && at->first.group == bundle->group;
+       ++at)
+    if (at->second.ledger.can_take(demand)) return at->first;
+  return bundle;  // which no ledger has
+}
+
 bool ResourcePool::could_acquire(const Resources& demand, std::optional<BundleKey> bundle) const {
-  const auto* ledger = ledger_of(bundle);
+  const auto* ledger = ledger_of(place_for(demand, bundle));
   return ledger != nullptr && ledger->can_take(demand);
 }
 
 bool ResourcePool::could_ever_acquire(const Resources& demand, std::optional<BundleKey> bundle) const {
   if (!bundle) return ResourcePool(total_).root_.can_take(demand);
+  if (bundle->index == BundleKey::kAny) {
+    const auto all = bundles_of(bundle->group);
+    return std::any_of(all.begin(), all.end(), [&](const auto& key) { return could_ever_acquire(demand, key); });
+  }
   const auto at = bundles_.find(*bundle);
   if (at == bundles_.end()) return false;
   Ledger whole;
@@ -92,6 +109,7 @@ bool ResourcePool::could_ever_acquire(const Resources& demand, std::optional<Bun
 
 bool ResourcePool::try_acquire(HolderId id, const Resources& demand, std::optional<BundleKey> bundle, bool on_thread) {
   TRIREME_CHECK(!holders_.contains(id), "a holder acquires once");
+  bundle = place_for(demand, bundle);
   auto* ledger = ledger_of(bundle);
   if (ledger == nullptr || !ledger->can_take(demand)) return false;
   auto gpus = ledger->take(demand);

@@ -16,6 +16,8 @@ using GroupId = ObjectId;        ///< a placement group; `owner` is the rank tha
 using HolderId = std::uint64_t;  ///< names a running task or a living actor within one rank; drawn by core
 
 struct BundleKey {
+  /// In place of an index, for what may lie in any bundle of the group that this rank has.
+  static constexpr std::uint32_t kAny = UINT32_MAX;
   GroupId group;
   std::uint32_t index = 0;
   auto operator<=>(const BundleKey&) const = default;
@@ -51,7 +53,7 @@ class ResourcePool {
   const Resources& total() const { return total_; }
   /// Neither held nor reserved by a bundle.
   const Resources& available() const { return root_.available; }
-  /// Of a reservation; nullptr when it is not here.
+  /// Of a reservation; nullptr when it is not here, and for BundleKey::kAny.
   const Resources* available_in(BundleKey bundle) const;
   /// Grows with every change; orders reports of this pool's availability.
   std::uint64_t version() const { return version_; }
@@ -59,11 +61,14 @@ class ResourcePool {
   bool could_acquire(const Resources& demand, std::optional<BundleKey> bundle = {}) const;
   /// Whether it would fit if nothing were held; false for a bundle that is not here.
   bool could_ever_acquire(const Resources& demand, std::optional<BundleKey> bundle = {}) const;
-  /// From the pool or, with `bundle`, from that reservation. False when it does not fit or there is no such bundle.
+  /// From the pool or, with `bundle`, from that reservation (BundleKey::kAny: from the first of the group's that has
+  /// room). False when it does not fit or there is no such bundle.
   bool try_acquire(HolderId holder, const Resources& demand, std::optional<BundleKey> bundle = {},
                    bool on_thread = true);
   void release(HolderId holder);
   bool holds(HolderId holder) const { return holders_.contains(holder); }
+  /// The reservation that it holds of; none for one of the pool, or once that is cancelled.
+  std::optional<BundleKey> bundle_of(HolderId holder) const;
   /// Devices assigned to the holder, for CUDA_VISIBLE_DEVICES.
   const std::vector<GpuShare>& gpus_of(HolderId holder) const;
   void lend_cpu(HolderId holder);
@@ -102,6 +107,8 @@ class ResourcePool {
     bool lent = false;
     bool on_thread = true;
   };
+  /// Where `demand` would be taken from now: `bundle` itself, unless that says any.
+  std::optional<BundleKey> place_for(const Resources& demand, const std::optional<BundleKey>& bundle) const;
   Ledger* ledger_of(const std::optional<BundleKey>& bundle);
   const Ledger* ledger_of(const std::optional<BundleKey>& bundle) const;
   Holder& holder(HolderId id);

@@ -355,6 +355,45 @@ def test_children_are_captured_when_asked(runtime):
     remove_placement_group(group)
 
 
+@pytest.mark.parametrize("kind", ["task", "actor"])
+def test_captured_children_take_any_bundle_with_room(runtime, kind):
+    """The parent, an actor, holds the first bundle for as long as it lives, also while it waits."""
+    from trireme.util import placement_group, remove_placement_group
+    from trireme.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+    @runtime.remote(num_cpus=1)
+    def child():
+        return 1
+
+    @runtime.remote(num_cpus=1)
+    class Child:
+        def call(self):
+            return 1
+
+    @runtime.remote(num_cpus=1)
+    class Parent:
+        def tasks(self):
+            return sum(runtime.get([child.remote() for _ in range(8)], timeout=60))
+
+        def actors(self):
+            return runtime.get(Child.remote().call.remote(), timeout=60)
+
+        def too_large(self):
+            with pytest.raises(runtime.exceptions.TaskUnschedulableError, match=r"asked \{CPU: 2\} in placement group"):
+                runtime.get(child.options(num_cpus=2).remote(), timeout=60)
+
+    group = placement_group([{"CPU": 1}, {"CPU": 1}], strategy="SPREAD")
+    assert group.wait(60)
+    for index in (0, 1):
+        strategy = PlacementGroupSchedulingStrategy(group, index, placement_group_capture_child_tasks=True)
+        parent = Parent.options(scheduling_strategy=strategy).remote()
+        assert runtime.get(getattr(parent, f"{kind}s").remote(), timeout=120) == (8 if kind == "task" else 1)
+        if kind == "task":
+            runtime.get(parent.too_large.remote(), timeout=120)
+        runtime.kill(parent)
+    remove_placement_group(group)
+
+
 @pytest.mark.parametrize("strategy", ["SPREAD", "STRICT_SPREAD", "PACK", "STRICT_PACK"])
 def test_group_strategies(runtime, ranks, strategy, where):
     from trireme.util import placement_group, remove_placement_group

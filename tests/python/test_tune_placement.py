@@ -56,6 +56,21 @@ def test_a_gang_has_room_for_its_tasks(tmp_path: Path) -> None:
     assert [result.metrics["score"] for result in grid] == [3, 3]
 
 
+def test_tasks_of_a_trial_use_the_bundles_that_it_does_not_hold(tmp_path: Path) -> None:
+    import trireme
+
+    def gang(config: dict[str, Any]) -> None:
+        @trireme.remote
+        def part(n: int) -> int:
+            return n
+
+        tune.report({"score": sum(trireme.get([part.remote(n) for n in range(3)], timeout=60))})
+
+    factory = tune.PlacementGroupFactory([{"CPU": 1}, {"CPU": 1}])
+    grid = fit(tune.with_resources(gang, factory), tmp_path, num_samples=2)
+    assert [result.metrics["score"] for result in grid] == [3, 3]
+
+
 def test_processes_are_reused(tmp_path: Path) -> None:
     grid = fit(line, tmp_path, {"slope": tune.uniform(0, 1)}, num_samples=6, reuse_actors=True, max_concurrent_trials=1)
     assert len({result.metrics["pid"] for result in grid}) == 1

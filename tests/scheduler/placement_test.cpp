@@ -298,6 +298,42 @@ TEST_CASE("a demand bounces twice before the target keeps it, one of a bundle ne
   CHECK(out == std::vector<HolderId>{3});
 }
 
+TEST_CASE("a demand of any bundle takes the first with room, and goes on when none has") {
+  ResourcePool pool(parsed("CPU=4"));
+  PlacementQueue queue(pool, {.bounces_max = 1, .starving_after = 10});
+  using Offer = PlacementQueue::Offer;
+  const auto group = key_of().group;
+  const BundleKey small{group, 0}, large{group, 1}, any{group, BundleKey::kAny};
+  REQUIRE(pool.try_reserve(small, parsed("CPU=1")));
+  REQUIRE(pool.try_reserve(large, parsed("CPU=2")));
+  CHECK(queue.offer(1, parsed("CPU=3"), any, 0, 0) == Offer::refused);
+  CHECK(queue.offer(1, parsed("CPU=2"), any, 0, 0) == Offer::start);
+  CHECK(pool.bundle_of(1) == large);
+  CHECK(queue.offer(2, parsed("CPU=2"), any, 0, 0) == Offer::bounce);
+  CHECK(queue.offer(2, parsed("CPU=2"), any, 1, 0) == Offer::queued);
+  CHECK(queue.offer(3, parsed("CPU=2"), any, UINT32_MAX, 0) == Offer::queued);
+  // One that starves keeps nothing from those that fit elsewhere.
+  CHECK(queue.offer(4, parsed("CPU=1"), any, 0, 20) == Offer::start);
+  CHECK(pool.bundle_of(4) == small);
+  std::vector<HolderId> out;
+  CHECK(queue.take_stuck(-1, 9, out));
+  CHECK(out.empty());
+  CHECK(!queue.take_stuck(20, 9, out));
+  CHECK(out == std::vector<HolderId>{2});  // 3 can go nowhere else
+  out.clear();
+  CHECK(queue.offer(5, parsed("CPU=2"), any, 1, 20) == Offer::queued);
+  pool.release(1);
+  queue.drain(30, out);
+  CHECK(out == std::vector<HolderId>{3});
+  out.clear();
+  CHECK(queue.take_stuck(25, 9, out));
+  CHECK(out.empty());  // one has started since
+  queue.cancel_bundle(small, out);
+  CHECK(out.empty());
+  queue.cancel_bundle(large, out);
+  CHECK(out == std::vector<HolderId>{5});
+}
+
 TEST_CASE("a large demand starts in the end although small ones keep coming") {
   ResourcePool pool(parsed("CPU=4,x=1"));
   PlacementQueue queue(pool, {.bounces_max = 0, .starving_after = 100});

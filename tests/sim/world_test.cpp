@@ -9,7 +9,9 @@
 #include <vector>
 
 #include "core/current.hpp"
+#include "tests/sim/visit.hpp"
 #include "trireme/actor.hpp"
+#include "trireme/group.hpp"
 #include "trireme/runtime.hpp"
 #include "trireme/task.hpp"
 
@@ -82,6 +84,76 @@ struct Holder {
   void keep(Ref<Numbers> what) { kept = std::move(what); }
   Ref<Numbers> kept;
 };
+
+long stand() { return 1; }
+
+struct Clerk {
+  long stand() { return 1; }
+};
+
+Placement at_booth(const Booth& booth) {
+  Placement placement;
+  placement.kind = Placement::Kind::group;
+  placement.group = booth.group;
+  placement.group_owner = booth.owner;
+  placement.bundle = booth.bundle;
+  return placement;
+}
+
+/// Holds a desk until `children` others have held one of the same group, one after the other or at once.
+long hold_desk(Booth booth, long children, bool actors) {
+  long sum = 0;
+  booth.bundle = -1;
+  std::vector<Ref<long>> refs;
+  for (long i = 0; i < children; ++i) {
+    if (actors) {
+      ActorOptions options;
+      options.resources = one_desk();
+      options.placement = at_booth(booth);
+      const auto clerk = spawn_with<Clerk>(options);
+      sum += get(clerk.call<&Clerk::stand>());
+      continue;
+    }
+    TaskOptions options;
+    options.resources = one_desk();
+    options.placement = at_booth(booth);
+    options.max_retries = 0;
+    refs.push_back(submit_with<&stand>(options));
+  }
+  for (const long one : get(refs)) sum += one;
+  return sum;
+}
+
+/// All bundles but the last are held by tasks whose children need one; their results.
+std::vector<long> share_the_last_desk(std::uint64_t seed, std::uint32_t ranks, std::uint32_t bundles,
+                                      std::uint32_t held, bool actors) {
+  WorldOptions options;
+  options.network.ranks = ranks;
+  options.network.seed = seed;
+  for (std::uint32_t rank = 0; rank < ranks; ++rank) options.node_of.push_back(rank);
+  options.cores = 2;
+  World world(options, seed);
+  std::vector<long> sums;
+  auto& host = *world.at(0).host;
+  world.network.schedule(0, 0, [&] {
+    host.run_program([&] {
+      const PlacementGroup group(GroupStrategy::spread, std::vector<Resources>(bundles, one_desk()));
+      get(group.ready());
+      std::vector<Ref<long>> parents;
+      for (std::uint32_t i = 0; i < held; ++i) {
+        TaskOptions inside;
+        inside.resources = one_desk();
+        inside.placement = group.on(static_cast<int>(i));
+        inside.max_retries = 0;
+        parents.push_back(submit_with<&hold_desk>(inside, booth_in(group, -1), 5L, actors));
+      }
+      sums = get(parents);
+    });
+  });
+  REQUIRE(world.settle(200'000));
+  CHECK(world.leaks() == "");
+  return sums;
+}
 
 }  // namespace
 
@@ -161,6 +233,22 @@ TEST_CASE("a world with a rank that died keeps no descriptor and no map") {
   CHECK(descriptors() == descriptors_before);
   // The heap may have grown by some.
   CHECK(maps() < maps_before + static_cast<std::ptrdiff_t>(kWorlds) / 2);
+}
+
+TEST_CASE("what may lie in any bundle of a group finds the free one, whoever holds the others for how long") {
+  for (std::uint64_t seed = 1; seed <= 50; ++seed) {
+    CAPTURE(seed);
+    for (const auto& [ranks, bundles] : {std::pair(1U, 2U), std::pair(3U, 6U), std::pair(6U, 6U)})
+      CHECK(share_the_last_desk(seed, ranks, bundles, bundles - 1, false) == std::vector<long>(bundles - 1, 5));
+  }
+}
+
+TEST_CASE("an actor for any bundle of a group does not wait for that of its parent") {
+  for (std::uint64_t seed = 1; seed <= 50; ++seed) {
+    CAPTURE(seed);
+    for (const std::uint32_t ranks : {1U, 2U})
+      CHECK(share_the_last_desk(seed, ranks, 2, 1, true) == std::vector<long>{5});
+  }
 }
 
 }  // namespace trireme::sim
