@@ -37,6 +37,7 @@ void Pool::object_gone(ActorProcess& actor, bool killed) {
   actor.ending = true;
   if (killed) {
     actor.killed = true;
+    if (actor.actor != nullptr && actor.actor->dead()) actor.death = actor.actor->death();
     if (actor.worker != nullptr) kill_process(*actor.worker, SIGKILL);
   } else {
     flush_actor(actor);
@@ -250,7 +251,10 @@ void Pool::actor_gone(Worker& worker, const std::string& why) {
                            actor.exiting ? "ended by exit_actor()" : why, "the actor " + actor.name);
   if (restart) error.message += "; it is being started again";
   if (closing_) error = core::runtime_error(context_, Errc::actor_died, "the job ends");
-  if (actor.killed && actor.actor != nullptr && actor.actor->dead()) error = actor.actor->death();
+  if (actor.death)
+    error = *actor.death;
+  else if (actor.killed && actor.actor != nullptr && actor.actor->dead())
+    error = actor.actor->death();
   std::vector<std::shared_ptr<ActorProcess::Outgoing>> again;
   for (const auto token : tokens) {
     auto node = flights_.extract(token);

@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
@@ -119,7 +120,8 @@ struct ActorProcess : std::enable_shared_from_this<ActorProcess> {
   bool constructed = false;  ///< by the present process
   bool ending = false;       ///< its last handle is gone, or it asked for its end
   bool killed = false;
-  bool exiting = false;  ///< exit_actor()
+  bool exiting = false;                    ///< exit_actor()
+  std::optional<detail::ErrorInfo> death;  ///< why it was killed
   std::int32_t restarts_left = 0;
   std::uint32_t restarts = 0;  ///< so far
   std::int32_t task_retries = 0;

@@ -228,7 +228,7 @@ def test_a_removed_group_ends_its_actors(runtime):
     assert runtime.get([idle.here.remote(), busy.here.remote(), outside.here.remote()], timeout=60) == [1, 1, 2]
     waits = busy.wait.remote()
     remove_placement_group(group)
-    with pytest.raises(runtime.exceptions.ActorDiedError):
+    with pytest.raises(runtime.exceptions.ActorDiedError, match="placement group of the actor was removed"):
         runtime.get(waits, timeout=60)
     for call in (idle.here.remote(), busy.here.remote()):
         with pytest.raises(runtime.exceptions.ActorDiedError, match="placement group of the actor was removed"):
