@@ -51,6 +51,19 @@ def test_returned_and_yielded_values_are_reports(tmp_path: Path) -> None:
     assert fit(yields, tmp_path / "c").get_best_result().metrics["training_iteration"] == 3
 
 
+def test_restore_refuses_another_search(tmp_path: Path) -> None:
+    space = {"slope": tune.grid_search([1.0, 2.0]), "more": {"depth": 3}}
+    fit(line, tmp_path, space)
+    path = tmp_path / "s"
+    with pytest.raises(ValueError, match="trainable 'line', not with 'lambda'"):
+        Tuner.restore(path, lambda config: {"score": 1})
+    for other in ({"slope": 1.0}, {"slope": 1.0, "more": {"width": 3}}, {}):
+        with pytest.raises(ValueError, match="has the keys more/depth, slope"):
+            Tuner.restore(path, line, param_space=other)
+    for same in (None, space):
+        assert len(Tuner.restore(path, line, param_space=same).fit()) == 2
+
+
 def test_a_trial_that_never_reports_ends_without_a_result(tmp_path: Path) -> None:
     grid = fit(lambda config: None, tmp_path, num_samples=2)
     assert grid.num_terminated == 2

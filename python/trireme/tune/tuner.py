@@ -69,9 +69,7 @@ class Tuner:
         from trireme.tune.execution.actor_backend import ActorBackend
         from trireme.tune.execution.tune_controller import TuneController
 
-        name = self._run_config.name or experiment_name(
-            self._trainable if isinstance(self._trainable, str) else name_of(self._trainable)
-        )
+        name = self._run_config.name or experiment_name(_identifier(self._trainable))
         # Searcher, scheduler and stopper change while they run; the tuner's own stay as they were given.
         tune_config = (
             replace(
@@ -139,16 +137,19 @@ class Tuner:
         path
             Its folder; it may have been moved.
         trainable
-            The same as before.
+            The same as before: one of another name is an error.
         resume_unfinished
             True: trials that had not ended go on from their latest checkpoints (or from the start).
         resume_errored, restart_errored
             Failed trials go on from their latest checkpoints; or start from the beginning.
         param_space
-            The same as before, when it held objects that cannot be pickled or references, which do not survive.
+            The same as before, when it held objects that cannot be pickled or references, which do not survive. Its
+            values may be new, its keys not.
 
         Raises
         ------
+        ValueError
+            `trainable` has another name, or `param_space` other keys, than what the search was started with.
         FileNotFoundError
             There is no search in that folder.
         """
@@ -157,6 +158,18 @@ class Tuner:
             raise FileNotFoundError(f"{folder!r} holds no {TUNER_FILE} and {JOURNAL_FILE}: it is no folder of a search")
         with open(os.path.join(folder, TUNER_FILE), "rb") as file:
             stored = pickle.load(file)
+        began = stored.get("trainable")
+        if began is not None and began != _identifier(trainable):
+            raise ValueError(
+                f"the search in {folder!r} was started with the trainable {began!r}, not with {_identifier(trainable)!r}; "
+                "give restore() the same one"
+            )
+        keys = stored.get("space_keys")
+        if param_space is not None and keys is not None and keys != (given := _keys(param_space)):
+            raise ValueError(
+                f"the param_space of the search in {folder!r} has the keys {', '.join(keys) or '(none)'}, not "
+                f"{', '.join(given) or '(none)'}; leave it out, or give the same one for objects that could not be stored"
+            )
         if stored["space"] is None and param_space is None:
             raise ValueError("the search's param_space could not be stored; give it to restore()")
         run_config = replace(stored["run_config"], name=os.path.basename(folder), storage_path=os.path.dirname(folder))
@@ -173,7 +186,9 @@ class Tuner:
         import cloudpickle
 
         stored: dict[str, Any] = {
+            "trainable": _identifier(self._trainable),
             "space": dict(self._space),
+            "space_keys": _keys(self._space) if isinstance(self._space, Mapping) else None,
             "tune_config": self._tune_config,
             "run_config": self._run_config,
         }
@@ -190,6 +205,20 @@ class Tuner:
 
     def __repr__(self) -> str:
         return f"Tuner({name_of(self._trainable)}, {self._tune_config.num_samples} sample(s) of {self._space})"
+
+
+def _identifier(trainable: Any) -> str:
+    return trainable if isinstance(trainable, str) else name_of(trainable)
+
+
+def _keys(space: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Of nested dicts, joined by /; sorted."""
+    keys: list[str] = []
+    for key, value in space.items():
+        name = f"{prefix}{key}"
+        nested = isinstance(value, Mapping) and value and "grid_search" not in value
+        keys += _keys(value, f"{name}/") if nested else [name]
+    return sorted(keys)
 
 
 def _run_config_of(trainable: Any) -> RunConfig:
