@@ -23,11 +23,12 @@ MailItem::Ran run_call_item(MailItem* item, LocalActor& actor) {
   if (!call->ready() && !actor.object.pipelined) {
     // The coroutine uses the object: should the actor's owner die, nobody else holds it.
     actor.retain();
+    actor.settle();
     // acq_rel: pairs with async_call_ended(); whoever comes second goes on with the actor.
     if (call->async_state.exchange(1, std::memory_order_acq_rel) == 0) return MailItem::Ran::suspended;
     actor.release();
   }
-  call->release();
+  call->release([&] { actor.take_back(*call); });
   return MailItem::Ran::done;
 }
 
@@ -96,7 +97,7 @@ MailItem::Ran run_call(CallBase* call, LocalActor& actor) { return run_call_item
 MailItem* make_construct_item(CallBase* call) { return new ConstructItem(call); }
 
 LocalActor::LocalActor(core::Host& host, int max_concurrency)
-    : Work(&LocalActor::action), host_(host), max_concurrency_(max_concurrency) {}
+    : Work(&LocalActor::action), max_concurrency_(max_concurrency), host_(host) {}
 
 LocalActor::~LocalActor() {
   destroy_object();
@@ -177,6 +178,7 @@ void LocalActor::help(Cell* cell) {
 }
 
 bool LocalActor::go_idle() {
+  settle();
   if (dead() && running_.load(std::memory_order_acquire) == 0) destroy_object();
   std::uintptr_t empty = kEmpty;
   return mail_.compare_exchange_strong(empty, kIdle, std::memory_order_acq_rel);
@@ -213,6 +215,7 @@ void LocalActor::run(const Cell* until) {
     }
     if (leave) {
       left_ = slice_end == 0 ? 0 : SystemClock::read();
+      settle();
       retain();
       claimed.store(false, std::memory_order_release);
       return host_.push_back_of_line(this);
@@ -235,6 +238,7 @@ void LocalActor::run(const Cell* until) {
     const bool is_end = item->mail_ops == &EndItem::kOps;
     if (auto* deps = item->mail_deps.get();
         deps != nullptr && deps->left.load(std::memory_order_acquire) != 0 && !dead()) {
+      settle();
       // seq_cst on both sides: either we see the last argument, or dep_arrived() (or kill()) sees that we stalled.
       stalled_.store(deps, std::memory_order_seq_cst);
       if (deps->left.load(std::memory_order_seq_cst) != 0 && !dead()) return;

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <utility>
 
 #include "core/context.hpp"
 #include "trireme/detail/invocation.hpp"
@@ -44,9 +45,20 @@ struct LocalActor final : scheduler::Work {
   /// The constructor threw: as kill(), from the runner.
   void die(ErrorInfo error);
 
+  /// From the runner, when the last handle of the call is about to go: what the call held of this actor goes back with
+  /// that of others. A count that both senders and the runner wrote for each call would go from core to core twice a
+  /// call.
+  void take_back(CallBase& call) {
+    if (call.target != this || max_concurrency_ > 1) return;
+    call.target = nullptr;
+    ++released_;
+  }
+  /// Before the runner leaves the actor to another one: gives back what take_back() took. The runner holds a count.
+  void settle() {
+    if (released_ != 0) refs_.fetch_sub(std::exchange(released_, 0), std::memory_order_acq_rel);
+  }
+
   Object object;
-  /// Runs once the object is destroyed (resources go back). Set before the first delivery.
-  std::function<void()> on_end;
 
  private:
   static constexpr std::uintptr_t kIdle = 0;
@@ -59,17 +71,25 @@ struct LocalActor final : scheduler::Work {
   void schedule();
   void destroy_object();
 
-  core::Host& host_;
-  std::atomic<std::uint32_t> refs_{1};
-  const int max_concurrency_;
-  std::atomic<int> running_{0};  // calls under way, with concurrency
-  std::atomic<std::uintptr_t> mail_{kIdle};
-  std::atomic<MailDeps*> stalled_{nullptr};  // the runner waits for these arguments of its head item
-  MailItem* head_ = nullptr;                 // runner: items taken, in order
+  // The runner's, every item. Senders write the last two words of all, so these lie in other cache lines.
+  MailItem* head_ = nullptr;  // items taken, in order
   std::atomic<ErrorInfo*> dead_{nullptr};
-  std::atomic<bool> blocked_{false};  // concurrency: the runner left because max_concurrency calls run
-  bool ended_ = false;
+  std::uint32_t released_ = 0;  // counts of refs_ that calls which ran held: given back together, see settle()
+  const int max_concurrency_;
   Nanos left_ = 0;  // when the last run left items behind because its time was over
+  core::Host& host_;
+
+  std::atomic<MailDeps*> stalled_{nullptr};  // the runner waits for these arguments of its head item
+  std::atomic<int> running_{0};              // calls under way, with concurrency
+  std::atomic<bool> blocked_{false};         // concurrency: the runner left because max_concurrency calls run
+
+ public:
+  /// Runs once the object is destroyed (resources go back). Set before the first delivery.
+  std::function<void()> on_end;
+
+ private:
+  std::atomic<std::uint32_t> refs_{1};
+  std::atomic<std::uintptr_t> mail_{kIdle};
 };
 
 /// Attaches `item` to arguments that are not here yet; call before deliver(). True when all are here.

@@ -82,11 +82,12 @@ how = sys.argv[2]
 def loop(config):
     begin = first(train.get_checkpoint())
     for step in range(begin, 6):
-        rank = train.get_context().get_world_rank()
-        if step == 3 and rank == 1 and begin == 1:
-            if how == "killed":
-                os.kill(os.getpid(), signal.SIGKILL)
-            raise RuntimeError("on purpose")
+        if step == 3 and begin == 1:
+            train.collective.barrier()  # the run has the checkpoint of step 2
+            if train.get_context().get_world_rank() == 1:
+                if how == "killed":
+                    os.kill(os.getpid(), signal.SIGKILL)
+                raise RuntimeError("on purpose")
         save(train.report, step)
 
 result = trainer(loop, failures=1).fit()

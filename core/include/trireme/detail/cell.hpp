@@ -85,6 +85,13 @@ class Cell {
     // acq_rel: what other holders did with the cell happens before its destruction.
     if (refs_.fetch_sub(1, std::memory_order_acq_rel) == 1) unreferenced();
   }
+  /// `at_last` runs when this was the last handle, before the cell is freed (or the protocol takes it over).
+  template <class AtLast>
+  void release(AtLast at_last) {
+    if (refs_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+    at_last();
+    unreferenced();
+  }
 
   /// True once value or error is there, in this rank. Pairs with publish().
   bool ready() const { return state_.load(std::memory_order_acquire) == kReady; }
