@@ -15,15 +15,29 @@ from trireme import _state
 _INTERVAL_S = 0.5
 #: Collecting takes at most about this part of the time.
 _SHARE = 0.02
+_JOIN_S = 10.0  # for a collection that is under way
 _running = 0  # the session whose thread it is
+_thread: threading.Thread | None = None
+_ended = threading.Event()
 
 
 def start() -> None:
     """Begins for the present session. Any thread; again and again does no harm."""
-    global _running
+    global _running, _thread, _ended
     if _running != _state.session:
         _running = _state.session
-        threading.Thread(target=_run, args=(_running,), name="trireme-gc", daemon=True).start()
+        _ended = threading.Event()
+        _thread = threading.Thread(target=_run, args=(_running, _ended), name="trireme-gc", daemon=True)
+        _thread.start()
+
+
+def join() -> None:
+    """At the end of the session: waits for the thread, which may be collecting."""
+    global _thread
+    _ended.set()
+    thread, _thread = _thread, None
+    if thread is not None and thread is not threading.current_thread():
+        thread.join(_JOIN_S)
 
 
 def _allocated() -> int:
@@ -32,12 +46,11 @@ def _allocated() -> int:
     return young + (middle << 20) + (old << 40)
 
 
-def _run(session: int) -> None:
+def _run(session: int, ended: threading.Event) -> None:
     pause = _INTERVAL_S
     seen = -1
     while True:
-        time.sleep(pause)
-        if _state.session != session:
+        if ended.wait(pause) or _state.session != session:
             return
         # Nothing was allocated since, or the program does not want collections.
         if _allocated() == seen or not gc.isenabled():

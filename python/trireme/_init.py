@@ -376,6 +376,11 @@ def shutdown(_exiting_interpreter: bool = False) -> None:
         _state.captured_group = None
         _leave(joined)
         _state.job = {}
+    # Not under the lock, which what they still do may need. A thread that came back from native code when the interpreter has
+    # begun to end would end the process with it.
+    if watching is not None:
+        watching.join()
+    _collecting.join()
 
 
 _exit_registered = False

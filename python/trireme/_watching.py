@@ -16,6 +16,8 @@ _lock = threading.Lock()
 _waiting: dict[int, tuple[Any, Watcher]] = {}
 _tokens = itertools.count(1)
 _thread_session = 0
+_thread: threading.Thread | None = None
+_JOIN_S = 10.0  # what a watcher does is short
 
 
 class Watcher:
@@ -38,14 +40,15 @@ class Watcher:
 
 
 def _when_ready(ref: Any, watcher: Watcher) -> None:
-    global _thread_session
+    global _thread_session, _thread
     core = _state.core
     token = next(_tokens)
     with _lock:
         _waiting[token] = (ref, watcher)
         if _thread_session != _state.session:
             _thread_session = _state.session
-            threading.Thread(target=_watch, args=(core,), name="trireme-watch", daemon=True).start()
+            _thread = threading.Thread(target=_watch, args=(core,), name="trireme-watch", daemon=True)
+            _thread.start()
     core.watch(ref, token)
 
 
@@ -66,6 +69,15 @@ def close() -> None:
         _waiting.clear()
     for _, watcher in left:
         watcher.give_up()
+
+
+def join() -> None:
+    """After the runtime has ended: waits for the thread, which sees that."""
+    global _thread
+    with _lock:
+        thread, _thread = _thread, None
+    if thread is not None and thread is not threading.current_thread():
+        thread.join(_JOIN_S)
 
 
 def ready_future(ref: Any) -> concurrent.futures.Future:
