@@ -39,7 +39,7 @@ constexpr std::array<std::uint32_t, kClasses> make_class_bytes() {
   for (std::uint32_t step = 128; step <= 16384; step *= 2)
     for (std::uint32_t i = 5; i <= 8 && n < kClasses - 1; ++i) out[n++] = step * i;
   // The last class fits 64 KiB of data exactly, after a page that ends with the header: copies of whole pages are
-  // faster where a page begins (4% at 64 KiB on an Intel Xeon).
+  // faster where a page begins.
   while (n < kClasses) out[n++] = static_cast<std::uint32_t>(kPageBytes + kSmallBytesMax);
   return out;
 }

@@ -59,7 +59,7 @@ def cluster_resources() -> dict[str, float]:
 
 
 def available_resources() -> dict[str, float]:
-    """What is free of it now, as last heard from each rank."""
+    """What is free of it now, as last heard from each rank; see docs/python.md for what that may miss."""
     return {name: amount for name, amount in _sum("available").items() if amount > 0}
 
 

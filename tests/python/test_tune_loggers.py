@@ -227,15 +227,16 @@ def test_table() -> None:
 def test_reporter_prints_plain_into_a_file(tmp_path: Path) -> None:
     out = io.StringIO()
     reporter = CLIReporter(
-        file=out, max_report_frequency=0, max_progress_rows=2, sort_by_metric=True, total_samples=3, infer_limit=1
+        file=out, max_report_frequency=0, max_progress_rows=2, sort_by_metric=True, total_samples=4, infer_limit=0
     )
     reporter.setup(title="mine", metric="score", mode="max")
     search(tmp_path / "s", {"slope": sample.grid_search([1.0, 5.0, 2.0]), "steps": 2}, reporter=reporter)
     text = out.getvalue()
     assert "\x1b" not in text
-    last = text[text.rindex("== mine: 3 trials (3 TERMINATED)") :].splitlines()
+    last = text[text.rindex("== mine: 3 of 4 trials (3 TERMINATED)") :].splitlines()
     assert "slope=5.0" in last[2]
     assert last[3].split()[:3] == ["trial", "status", "slope"]
+    assert last[3].split()[-1] == "score"  # none of the others that trials report
     assert last[5].split()[2] == "5.0000"
     assert last[6].split()[2] == "2.0000"
     assert last[7] == "... 1 more"

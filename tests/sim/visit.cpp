@@ -4,9 +4,7 @@
 
 namespace trireme::sim {
 
-namespace {
-
-Placement placement_of(const Booth& booth) {
+Placement at_booth(const Booth& booth) {
   Placement placement;
   placement.kind = Placement::Kind::group;
   placement.group = booth.group;
@@ -14,8 +12,6 @@ Placement placement_of(const Booth& booth) {
   placement.bundle = booth.bundle;
   return placement;
 }
-
-}  // namespace
 
 Booth booth_in(const PlacementGroup& group, int bundle) {
   const auto placement = group.on(bundle);
@@ -50,7 +46,7 @@ Ref<Blob> leaf_in_group(Order order, Booth booth) {
   ledger->ran(order.ticket);
   TaskOptions options;
   options.resources = one_desk();
-  options.placement = placement_of(booth);
+  options.placement = at_booth(booth);
   options.max_retries = 0;
   return submit_with<&leaf>(options, new_order(order.value, 0, 0));
 }
@@ -67,7 +63,7 @@ Ref<Blob> account_in_group(Order order, Booth booth, std::uint64_t key) {
   ledger->ran(order.ticket);
   ActorOptions options;
   options.resources.cpus = 0;
-  options.placement = placement_of(booth);
+  options.placement = at_booth(booth);
   Caller caller;
   // A value of 0 would make the constructor throw.
   const auto account = spawn_with<Account>(options, order.value | 1U, key, 1U);

@@ -14,6 +14,7 @@ struct Booth {
   std::int32_t bundle = -1;
 };
 Booth booth_in(const PlacementGroup& group, int bundle);
+Placement at_booth(const Booth& booth);
 /// What a task of one bundle holds.
 Resources one_desk();
 

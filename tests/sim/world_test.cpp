@@ -91,15 +91,6 @@ struct Clerk {
   long stand() { return 1; }
 };
 
-Placement at_booth(const Booth& booth) {
-  Placement placement;
-  placement.kind = Placement::Kind::group;
-  placement.group = booth.group;
-  placement.group_owner = booth.owner;
-  placement.bundle = booth.bundle;
-  return placement;
-}
-
 /// Holds a desk until `children` others have held one of the same group, one after the other or at once.
 long hold_desk(Booth booth, long children, bool actors) {
   long sum = 0;

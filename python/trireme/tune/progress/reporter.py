@@ -80,8 +80,10 @@ class TableReporter(ProgressReporter):
         By which the best trial is named and trials are sorted.
     sort_by_metric
         True: best first.
-    total_samples, infer_limit
-        Ray's; not needed: how many trials there are is known, and all that they report is shown where there is room.
+    total_samples
+        How many trials there will be, for the heading.
+    infer_limit
+        Of what trials report, so many are shown at most where `metric_columns` does not say which.
     """
 
     def __init__(
@@ -98,9 +100,10 @@ class TableReporter(ProgressReporter):
         mode: str | None = None,
         sort_by_metric: bool = False,
         total_samples: int | None = None,
-        infer_limit: int | None = None,
+        infer_limit: int = 6,
     ) -> None:
         super().__init__()
+        self._total, self._infer_limit = total_samples, infer_limit
         self._metric_columns, self._parameter_columns = _columns(metric_columns), _columns(parameter_columns)
         self._rows, self._error_rows, self._width = max_progress_rows, max_error_rows, max_column_length
         self.interval_s, self._intermediate = max_report_frequency, print_intermediate_tables
@@ -120,9 +123,8 @@ class TableReporter(ProgressReporter):
         counts = Counter(trial.status for trial in trials)
         summary = ", ".join(f"{counts[status]} {status}" for status in _ORDER if counts[status])
         minutes, seconds = divmod(int(time.time() - self._start), 60)
-        out = [
-            f"== {self._title or 'Search'}: {len(trials)} trials ({summary or 'none yet'}), {minutes}:{seconds:02d} =="
-        ]
+        number = str(len(trials)) if self._total is None else f"{len(trials)} of {self._total}"
+        out = [f"== {self._title or 'Search'}: {number} trials ({summary or 'none yet'}), {minutes}:{seconds:02d} =="]
         out += [line for line in lines if line]
         best = self.best(trials)
         if best is not None:
@@ -168,7 +170,7 @@ class TableReporter(ProgressReporter):
                 for trial in trials
                 for name in flatten({key: value for key, value in trial.last_result.items() if key not in _HIDDEN})
             ]
-            for name in ([self.metric] if self.metric else []) + list(dict.fromkeys(reported))[:6]:
+            for name in ([self.metric] if self.metric else []) + list(dict.fromkeys(reported))[: self._infer_limit]:
                 metrics[name] = name
         order = sorted(trials, key=lambda trial: _ORDER.index(trial.status))
         if self._sort and self.metric:
