@@ -14,12 +14,19 @@ from trireme._find_native import search_path as _search_path
 __path__ = _search_path(__path__)
 
 from trireme import exceptions
-from trireme._actor import ActorClass, ActorHandle, ActorID, exit_actor, get_actor, method
+from trireme._actor import ActorClass, ActorHandle, exit_actor, get_actor, method
 from trireme._api import cancel, get, kill, put, remote, wait
+from trireme._ids import ActorID, JobID, NodeID, PlacementGroupID, TaskID, UniqueID, WorkerID
 from trireme._init import init, is_initialized, shutdown
 from trireme._lazy import attach as _attach
 from trireme._nodes import available_resources, cluster_resources, nodes
-from trireme._object_ref import DynamicObjectRefGenerator, ObjectRef, ObjectRefGenerator, StreamingObjectRefGenerator
+from trireme._object_ref import (
+    DynamicObjectRefGenerator,
+    ObjectID,
+    ObjectRef,
+    ObjectRefGenerator,
+    StreamingObjectRefGenerator,
+)
 from trireme._remote_function import RemoteFunction
 from trireme.runtime_context import get_gpu_ids, get_runtime_context
 
@@ -30,10 +37,17 @@ __all__ = [
     "ActorHandle",
     "ActorID",
     "DynamicObjectRefGenerator",
+    "JobID",
+    "NodeID",
+    "ObjectID",
     "ObjectRef",
     "ObjectRefGenerator",
+    "PlacementGroupID",
     "RemoteFunction",
     "StreamingObjectRefGenerator",
+    "TaskID",
+    "UniqueID",
+    "WorkerID",
     "available_resources",
     "cancel",
     "cluster_resources",

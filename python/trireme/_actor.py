@@ -10,6 +10,7 @@ from typing import Any
 
 from trireme import _init, _options, _state
 from trireme._functions import Arity, Exported, Meta, arity_of, export, export_spec, imported, key_of
+from trireme._ids import ActorID
 from trireme._native import Caller, NativeError, _loading_ref
 from trireme._object_ref import ObjectRef
 from trireme._remote_function import _placement, code_flags, count_returns, wrap_returns
@@ -240,11 +241,9 @@ class ActorHandle:
 
     @property
     def _actor_id(self) -> ActorID:
-        return ActorID(self._ref.id)
+        return ActorID.from_hex(self._ref.id)
 
-    @property
-    def _ray_actor_id(self) -> ActorID:
-        return ActorID(self._ref.id)
+    _ray_actor_id = _actor_id
 
     def __dir__(self) -> list[str]:
         descriptor = self._descriptor or descriptor_of(self._meta)
@@ -265,18 +264,6 @@ class ActorHandle:
     def _trireme_reduce(self, refs: list):
         refs.append(self._ref)
         return load_handle, (len(refs) - 1, self._meta, self._class_name)
-
-
-class ActorID(str):
-    """An actor's identity, in hexadecimal."""
-
-    __slots__ = ()
-
-    def hex(self) -> str:
-        return str(self)
-
-    def is_nil(self) -> bool:
-        return not self
 
 
 def load_handle(index: int, meta: Meta, class_name: str) -> ActorHandle:

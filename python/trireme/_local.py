@@ -12,7 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 from trireme import _errors, _state
-from trireme._actor import BUILT_IN, ActorClass, ActorExit, ActorHandle, ActorID, MethodInfo, full_name
+from trireme._actor import BUILT_IN, ActorClass, ActorExit, ActorHandle, MethodInfo, full_name
+from trireme._ids import ActorID
 from trireme._object_ref import ObjectRef
 from trireme._remote_function import RemoteFunction, count_returns, wrap_returns
 from trireme._worker import _ASYNC_GENERATOR, _COROUTINE, Work, Worker, _iterable, _run_coroutine
@@ -173,7 +174,7 @@ class LocalHandle(ActorHandle):
 
     @property
     def _actor_id(self) -> ActorID:
-        return ActorID(self._actor.id)
+        return ActorID.from_hex(self._actor.id)
 
     _ray_actor_id = _actor_id
 

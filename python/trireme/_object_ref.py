@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from trireme import _state
+from trireme._ids import JobID, TaskID, job_id
 from trireme._native import Ref, load_ref
 
 if TYPE_CHECKING:
@@ -32,17 +33,25 @@ class ObjectRef(Ref, Generic[T]):
         return self.id
 
     def binary(self) -> bytes:
-        return self._ref.id.encode()
+        """The same as bytes."""
+        return bytes.fromhex(self._ref.id)
+
+    @classmethod
+    def size(cls) -> int:
+        """The length of `binary()`."""
+        return 12
 
     def is_nil(self) -> bool:
+        """False: a reference is always one to an object."""
         return False
 
-    def task_id(self) -> str:
-        """The task that makes the object; its own identity stands for it."""
-        return self._ref.id
+    def task_id(self) -> TaskID:
+        """Of the task that makes the object, which is named by it."""
+        return TaskID(self.binary() + bytes(TaskID.size() - self.size()))
 
-    def job_id(self) -> str:
-        return _state.job.get("job_id", "")
+    def job_id(self) -> JobID:
+        """Of the job to which the object belongs."""
+        return job_id()
 
     def future(self) -> concurrent.futures.Future:
         """A future with the value or the error. Cancelling it does not cancel the task."""
@@ -197,3 +206,6 @@ class DynamicObjectRefGenerator:
 
 
 StreamingObjectRefGenerator = ObjectRefGenerator
+
+#: Ray's older name.
+ObjectID = ObjectRef

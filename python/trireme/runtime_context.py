@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 from trireme import _init, _state
+from trireme._ids import ActorID, JobID, NodeID, TaskID
 
 
 class RuntimeContext:
@@ -62,6 +63,28 @@ class RuntimeContext:
         """The name that the actor was created under, "" for none; None outside of actors."""
         worker = _state.worker
         return worker.actor_spec["actor_name"] if worker is not None and worker.is_actor else None
+
+    @property
+    def job_id(self) -> JobID:
+        """`get_job_id()` as an identity, as Ray's older programs want it."""
+        return JobID.from_hex(self.get_job_id())
+
+    @property
+    def node_id(self) -> NodeID:
+        """`get_node_id()` as an identity."""
+        return NodeID.from_hex(self.get_node_id())
+
+    @property
+    def task_id(self) -> TaskID | None:
+        """`get_task_id()` as an identity; None in the driver."""
+        task = self.get_task_id()
+        return TaskID.from_hex(task) if task is not None else None
+
+    @property
+    def actor_id(self) -> ActorID | None:
+        """`get_actor_id()` as an identity; None outside of actors."""
+        actor = self.get_actor_id()
+        return ActorID.from_hex(actor) if actor is not None else None
 
     @property
     def namespace(self) -> str:
@@ -122,7 +145,7 @@ class RuntimeContext:
     def get_placement_group_id(self) -> str | None:
         worker = _state.worker
         group = worker.placement_group() if worker is not None else None
-        return group.id if group is not None else None
+        return group.id.hex() if group is not None else None
 
     @property
     def worker_mode(self) -> str:

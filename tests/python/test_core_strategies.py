@@ -187,18 +187,18 @@ def test_the_table_shows_the_groups_of_all_processes(runtime):
     theirs = runtime.get([maker.make.options(name="make").remote() for maker in makers[:1]], timeout=60)[0]
     others = [placement_group([{"CPU": 0.01}], name=f"group {i}") for i in range(3)]
     made = [own, theirs, *others]
-    eventually(lambda: all(placement_group_table()[g.id]["state"] == "CREATED" for g in made))
-    assert placement_group_table()[theirs.id]["name"] == "of an actor"
+    eventually(lambda: all(placement_group_table()[g.id.hex()]["state"] == "CREATED" for g in made))
+    assert placement_group_table()[theirs.id.hex()]["name"] == "of an actor"
     for maker in makers:
         table = runtime.get(maker.table.remote(), timeout=60)
-        assert {g.id for g in made} <= set(table)
-        assert table[theirs.id]["bundles"] == {0: {"CPU": 0.01}}
-    eventually(lambda: runtime.get(makers[0].table.remote(), timeout=60)[impossible.id]["state"] == "FAILED")
+        assert {g.id.hex() for g in made} <= set(table)
+        assert table[theirs.id.hex()]["bundles"] == {0: {"CPU": 0.01}}
+    eventually(lambda: runtime.get(makers[0].table.remote(), timeout=60)[impossible.id.hex()]["state"] == "FAILED")
     runtime.get(makers[0].remove.remote(), timeout=60)
-    eventually(lambda: placement_group_table()[theirs.id]["state"] == "REMOVED")
+    eventually(lambda: placement_group_table()[theirs.id.hex()]["state"] == "REMOVED")
     for group in (own, *others):
         remove_placement_group(group)
-    eventually(lambda: runtime.get(makers[-1].table.remote(), timeout=60)[own.id]["state"] == "REMOVED")
+    eventually(lambda: runtime.get(makers[-1].table.remote(), timeout=60)[own.id.hex()]["state"] == "REMOVED")
 
 
 def test_a_removed_group_ends_its_actors(runtime):

@@ -7,6 +7,7 @@ API_VERSION = "2.55.0"
 
 #: Ray's module to ours. All others have the same name below `trireme`.
 MODULES = {
+    "ray._raylet": "trireme._rayhook.raylet",
     "ray.actor": "trireme._actor",
     "ray.air": "trireme._rayhook.air",
     "ray.air.config": "trireme._rayhook.air",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+from collections.abc import Iterator
 from typing import Any
 
 from trireme import _init, _state
+from trireme._ids import PlacementGroupID
 from trireme._labels import parse_selector
 from trireme._native import NativeError
 from trireme._object_ref import ObjectRef
@@ -29,13 +31,23 @@ _next_number = (0, 0)  # session, and the first number that may be free in this 
 
 
 class PlacementGroup:
-    """A handle; can be an argument. Two are equal when they are handles of one group."""
+    """A handle; can be an argument. Two are equal when they are handles of one group.
 
-    def __init__(self, id: str, bundle_specs: list[dict[str, float]], strategy: str, name: str, native: Any = None) -> None:
-        self._id = id
-        self.bundle_specs = bundle_specs
-        self.strategy = strategy
-        self.name = name
+    `PlacementGroup(PlacementGroupID.from_hex(...))` is a handle on the group with that identity.
+    """
+
+    def __init__(
+        self,
+        id: PlacementGroupID | str,
+        bundle_specs: list[dict[str, float]] | None = None,
+        strategy: str = "",
+        name: str = "",
+        native: Any = None,
+    ) -> None:
+        self._id = id.hex() if isinstance(id, PlacementGroupID) else id
+        self._bundle_specs = bundle_specs
+        self._strategy = strategy
+        self._name = name
         self._handle = native
         self._session = _state.session if native is not None else 0
 
@@ -46,17 +58,54 @@ class PlacementGroup:
             self._session = _state.session
         return self._handle
 
+    @staticmethod
+    def empty() -> PlacementGroup:
+        """A handle on no group."""
+        return PlacementGroup(PlacementGroupID.nil(), [])
+
     @property
-    def id(self) -> str:
-        return self._id
+    def id(self) -> PlacementGroupID:
+        """Which group."""
+        return PlacementGroupID.from_hex(self._id)
+
+    @property
+    def bundle_specs(self) -> list[dict[str, float]]:
+        """The resources of each bundle. Errors: ValueError when this is a handle on no group that there is."""
+        self._look_up()
+        return self._bundle_specs  # type: ignore[return-value]
+
+    @property
+    def strategy(self) -> str:
+        """As given to `placement_group`."""
+        self._look_up()
+        return self._strategy
+
+    @property
+    def name(self) -> str:
+        """As given to `placement_group`."""
+        self._look_up()
+        return self._name
+
+    def _look_up(self) -> None:
+        """For a handle that was made of an identity: asks the rank that made the group."""
+        if self._bundle_specs is not None:
+            return
+        rank = int(self._id[:8], 16)
+        for group in _groups_of(rank) if rank < _init.core().size else ():
+            if group == self:
+                self._bundle_specs, self._strategy, self._name = group._bundle_specs, group._strategy, group._name
+                return
+        raise ValueError(f"there is no placement group with the id {self._id} in this job")
 
     @property
     def bundle_count(self) -> int:
+        """How many bundles."""
         return len(self.bundle_specs)
 
     @property
     def is_empty(self) -> bool:
-        return not self.bundle_specs
+        """Whether this is a handle on no group."""
+        return self.id.is_nil()
 
     def ready(self) -> ObjectRef:
         """A reference that is ready (with None) once all bundles are reserved, and fails when they never can be."""
@@ -76,7 +125,7 @@ class PlacementGroup:
         return PlacementGroup, (self._id, self.bundle_specs, self.strategy, self.name)
 
     def __repr__(self) -> str:
-        return f"PlacementGroup({self._id}, {self.strategy}, {self.bundle_specs})"
+        return f"PlacementGroup({self._id}, {self._strategy}, {self._bundle_specs})"
 
 
 def placement_group(
@@ -117,7 +166,7 @@ def placement_group(
         raise ValueError(f"there is a placement group named {name!r} already; get_placement_group() gives it")
     native = core.create_group(strategy, specs, labels)
     group = PlacementGroup(native.id, [dict(bundle) for bundle in bundles], strategy, name, native)
-    _made[group.id] = (group, "CREATED")
+    _made[group._id] = (group, "CREATED")
     _list(group)
     if name:
         _register(name, group)
@@ -161,8 +210,8 @@ def remove_placement_group(placement_group: PlacementGroup) -> None:
     if not isinstance(placement_group, PlacementGroup):
         raise TypeError(f"remove_placement_group() needs a PlacementGroup, not {placement_group!r}")
     placement_group._native.remove()
-    _made[placement_group.id] = (placement_group, "REMOVED")
-    _init.core().export(_key(f"removed {placement_group.id}"), b"removed")
+    _made[placement_group._id] = (placement_group, "REMOVED")
+    _init.core().export(_key(f"removed {placement_group._id}"), b"removed")
 
 
 def get_placement_group(placement_group_name: str) -> PlacementGroup:
@@ -207,7 +256,7 @@ def _lookup(name: str) -> PlacementGroup | None:
         number = 0
         while (found := _known(rank, _key(f"{name} {number}"))) is not None:
             group = pickle.loads(found)
-            if not any(_known(other, _key(f"removed {group.id}")) for other in _ranks()):
+            if not any(_known(other, _key(f"removed {group._id}")) for other in _ranks()):
                 return group
             number += 1
     return None
@@ -230,7 +279,7 @@ def _list(group: PlacementGroup) -> None:
 
     def tell(_: Any) -> None:
         if ready.ready and _state.session == session:
-            core.export(_key(f"ready {group.id}"), b"CREATED" if ready.error is None else b"FAILED")
+            core.export(_key(f"ready {group._id}"), b"CREATED" if ready.error is None else b"FAILED")
 
     ready_future(ready).add_done_callback(tell)
 
@@ -239,15 +288,17 @@ def _number_key(rank: int, number: int) -> bytes:
     return _key(f"number {number} of rank {rank}")
 
 
+def _groups_of(rank: int) -> Iterator[PlacementGroup]:
+    """All groups that the processes of a rank made."""
+    number = 0
+    while (entry := _known(rank, _number_key(rank, number))) is not None:
+        yield pickle.loads(entry)
+        number += 1
+
+
 def _all_groups() -> list[PlacementGroup]:
     """All groups that the job's living ranks made."""
-    groups = []
-    for rank in (row["rank"] for row in _init.core().ranks() if row["alive"]):
-        number = 0
-        while (entry := _known(rank, _number_key(rank, number))) is not None:
-            groups.append(pickle.loads(entry))
-            number += 1
-    return groups
+    return [group for row in _init.core().ranks() if row["alive"] for group in _groups_of(row["rank"])]
 
 
 def placement_group_table(placement_group: PlacementGroup | None = None) -> dict[str, Any]:
@@ -258,13 +309,13 @@ def placement_group_table(placement_group: PlacementGroup | None = None) -> dict
     """
     if placement_group is not None:
         return _row(placement_group)
-    return {group.id: _row(group) for group in _all_groups()}
+    return {group._id: _row(group) for group in _all_groups()}
 
 
 def _row(group: PlacementGroup) -> dict[str, Any]:
-    made, state = _made.get(group.id, (None, ""))
+    made, state = _made.get(group._id, (None, ""))
     if made is None:
-        state = _told_state(group.id)
+        state = _told_state(group._id)
     elif state != "REMOVED":
         ready = made._native.ready()
         if not ready.ready:
@@ -272,7 +323,7 @@ def _row(group: PlacementGroup) -> dict[str, Any]:
         elif ready.error is not None:
             state = "FAILED"
     return {
-        "placement_group_id": group.id,
+        "placement_group_id": group._id,
         "name": group.name,
         "bundles": dict(enumerate(group.bundle_specs)),
         "strategy": group.strategy,
