@@ -38,6 +38,7 @@ __all__ = [
     "ActorID",
     "DynamicObjectRefGenerator",
     "JobID",
+    "LoggingConfig",
     "NodeID",
     "ObjectID",
     "ObjectRef",
@@ -72,7 +73,12 @@ __all__ = [
 
 __getattr__, __dir__ = _attach(
     __name__,
-    {"load_library": "cross_language", "timeline": "_timeline", "RuntimeEnv": "_runtime_env"},
+    {
+        "LoggingConfig": "_log_config",
+        "RuntimeEnv": "_runtime_env",
+        "load_library": "cross_language",
+        "timeline": "_timeline",
+    },
     (
         "cloudpickle",
         "cluster_utils",

@@ -6,9 +6,12 @@ import os
 import pickle
 import sys
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trireme import _collecting, _state
+
+if TYPE_CHECKING:
+    from trireme._log_config import LoggingConfig
 
 #: Under this key rank 0 keeps the job's settings for all workers.
 JOB_KEY = b"trireme:job\0\0\0\0\0"
@@ -35,7 +38,6 @@ _WITHOUT_MEANING = {
     "enable_resource_isolation": "the launcher's control groups hold already",
     "system_reserved_cpu": "there are no system processes to reserve for",
     "system_reserved_memory": "there are no system processes to reserve for",
-    "logging_config": "use Python's logging in tasks and actors; what they write is shown here",
     "job_config": "give runtime_env and namespace to init()",
 }
 
@@ -123,6 +125,7 @@ def init(
     configure_logging: bool = True,
     logging_level: int | str = "INFO",
     logging_format: str | None = None,
+    logging_config: LoggingConfig | None = None,
     log_to_driver: bool = True,
     local_mode: bool = False,
     _temp_dir: str | None = None,
@@ -155,6 +158,9 @@ def init(
         placement, processes and retries then have no effect; see trireme._local.
     logging_level, logging_format
         Of the logger "trireme".
+    logging_config
+        How the root loggers of the driver and of all workers write, in place of `logging_level` and `logging_format`: see
+        LoggingConfig.
     _temp_dir
         For temporary files of this process and its workers, the session's folder among them, in place of TMPDIR.
 
@@ -178,6 +184,7 @@ def init(
             configure_logging=configure_logging,
             logging_level=logging_level,
             logging_format=logging_format,
+            logging_config=logging_config,
             log_to_driver=log_to_driver,
             local_mode=local_mode,
             _temp_dir=_temp_dir,
@@ -196,6 +203,7 @@ def init(
                 f"nothing can start them again; call shutdown() once, at the end"
             )
         _check(num_cpus, num_gpus, resources, labels, object_store_memory, namespace)
+        _check_logging_config(logging_config)
         _explain(address, include_dashboard, others)
         from trireme import _runtime_env
 
@@ -206,9 +214,14 @@ def init(
             "cwd": os.getcwd(),
             "runtime_env": _runtime_env.normal(runtime_env),
             "log_to_driver": log_to_driver,
+            "logging_config": logging_config,
             "cpp_libraries": _loaded_libraries(),
         }
-        if configure_logging:
+        if logging_config is not None:
+            from trireme import _log_config
+
+            _log_config.apply(logging_config)
+        elif configure_logging:
             _configure_logging(logging_level, logging_format)
         if _temp_dir is not None:
             import tempfile
@@ -416,6 +429,14 @@ def _check(num_cpus: Any, num_gpus: Any, resources: Any, labels: Any, arena: Any
         raise ValueError(f"object_store_memory must be a number of bytes > 0, not {arena!r}")
     if namespace is not None and (not isinstance(namespace, str) or not namespace):
         raise ValueError(f"namespace must be a text that is not empty, not {namespace!r}")
+
+
+def _check_logging_config(config: Any) -> None:
+    if config is not None:
+        from trireme._log_config import LoggingConfig
+
+        if not isinstance(config, LoggingConfig):
+            raise TypeError(f"logging_config must be a LoggingConfig, not {config!r}")
 
 
 def _explain(address: Any, include_dashboard: Any, others: dict[str, Any]) -> None:

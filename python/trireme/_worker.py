@@ -284,6 +284,10 @@ class Worker:
         known = job["sys_path"]
         sys.path[:] = known + [place for place in sys.path if place not in known]
         self._ready = True
+        if job["logging_config"] is not None:
+            from trireme import _log_config
+
+            _log_config.apply(job["logging_config"])
         env = self.env or job["runtime_env"]
         if "working_dir" not in env:
             try:
@@ -408,6 +412,10 @@ class Worker:
     def token(self) -> int:
         """Of the call that the calling thread or coroutine runs; 0 for none."""
         return self._mode.token() if self._mode is not None else self.core.running
+
+    def present_work(self) -> Work | None:
+        """What the calling thread or coroutine runs, or ran last."""
+        return self._mode.work() if self._mode is not None else self.work
 
     def placement_group(self) -> Any:
         if self.is_actor:

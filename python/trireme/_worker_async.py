@@ -14,8 +14,8 @@ from trireme import _observe
 from trireme._serialization import NONE_RESULT, pack, unpack_args
 from trireme._worker import _ASYNC_GENERATOR, _COROUTINE, _GENERATOR, Work, Worker, _iterable
 
-#: Token of the call that runs, for the runtime context.
-running: contextvars.ContextVar[int] = contextvars.ContextVar("trireme_call", default=0)
+#: Token and work of the call that runs, for the runtime context.
+running: contextvars.ContextVar[tuple[int, Work | None]] = contextvars.ContextVar("trireme_call", default=(0, None))
 #: Pieces of work taken before the loop gets its turn.
 _TAKEN_MAX = 64
 
@@ -95,7 +95,10 @@ class AsyncMode:
         self.loop.stop()
 
     def token(self) -> int:
-        return running.get()
+        return running.get()[0]
+
+    def work(self) -> Work | None:
+        return running.get()[1]
 
     def start(self, task: Any, work: Work) -> None:
         group = self._groups.get(work.group)
@@ -129,7 +132,7 @@ class AsyncMode:
 
     async def _execute(self, group: _Group, task: Any, work: Work) -> None:
         worker, token = self._worker, task.token
-        running.set(token)
+        running.set((token, work))
         attempt = task.attempt
         recorder = _observe.recorder
         record = recorder.begin(_observe.CALL, work.name, attempt, token) if recorder is not None else 0

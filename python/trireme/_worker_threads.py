@@ -61,6 +61,9 @@ class ThreadMode:
     def token(self) -> int:
         return getattr(running, "token", 0)
 
+    def work(self) -> Work | None:
+        return getattr(running, "work", None)
+
     def cancel(self, token: int) -> None:
         """What has not begun will not; a thread cannot be stopped from outside."""
         self.cancelled.add(token)
@@ -69,7 +72,7 @@ class ThreadMode:
         worker, token = self._worker, task.token
         attempt = task.attempt
         yielded = 0
-        running.token = token
+        running.token, running.work = token, work
         recorder = _observe.recorder
         record = recorder.begin(_observe.CALL, work.name, attempt, token) if recorder is not None else 0
         while True:

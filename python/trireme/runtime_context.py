@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from typing import Any
@@ -39,8 +40,19 @@ class RuntimeContext:
         return f"{self.get_worker_id()}{token:016x}" if token else None
 
     def get_task_name(self) -> str | None:
+        """Of the task or call that runs, as the state API lists it; None in the driver."""
+        work = self._work()
+        return work.name if work is not None else None
+
+    def get_task_function_name(self) -> str | None:
+        """Module and name of the function or method that runs; None in the driver."""
+        work = self._work()
+        return _name_of(work.function) if work is not None else None
+
+    @staticmethod
+    def _work() -> Any:
         worker = _state.worker
-        return worker.work.name if worker is not None and worker.work is not None else None
+        return worker.present_work() if worker is not None else None
 
     def get_session_name(self) -> str:
         """As `init().address_info["session_name"]`."""
@@ -122,7 +134,8 @@ class RuntimeContext:
             return {}
         if worker.is_actor:
             return dict(worker.actor_spec["resources"])
-        return dict(worker.work.resources) if worker.work is not None else {}
+        work = self._work()
+        return dict(work.resources) if work is not None else {}
 
     def get_accelerator_ids(self) -> dict[str, list[str]]:
         """The devices that the running task or actor holds, by kind."""
@@ -180,6 +193,17 @@ class RuntimeContext:
 
     def __repr__(self) -> str:
         return f"RuntimeContext({', '.join(f'{name}={value}' for name, value in self.get().items())})"
+
+
+def _name_of(function: Any) -> str:
+    while isinstance(function, functools.partial):
+        function = function.func
+    module = getattr(function, "__module__", None) or ""
+    code = getattr(function, "__code__", None)
+    if module == "__main__" and code is not None:
+        module = os.path.splitext(os.path.basename(code.co_filename))[0]  # what the program is called, as in Ray
+    name = getattr(function, "__qualname__", None) or type(function).__qualname__
+    return f"{module}.{name}" if module else name
 
 
 _context = RuntimeContext()

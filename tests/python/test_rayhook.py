@@ -69,8 +69,9 @@ def test_names_that_have_another_place_here():
 @pytest.mark.parametrize(
     "name",
     "_raylet air air.config air.session cloudpickle cluster_utils experimental.tqdm_ray runtime_context runtime_env "
-    "train train.torch tune tune.context tune.logger.csv tune.logger.json tune.logger.tensorboardx tune.syncer util.accelerators util.annotations "
-    "tune.schedulers tune.search util.joblib util.metrics util.multiprocessing util.scheduling_strategies util.state".split(),
+    "train train.torch tune tune.context tune.logger.csv tune.logger.json tune.logger.tensorboardx tune.syncer "
+    "util.accelerators util.annotations tune.schedulers tune.search util.joblib util.metrics util.multiprocessing "
+    "util.scheduling_strategies util.state".split(),
 )
 def test_modules_that_programs_import(name):
     import importlib
