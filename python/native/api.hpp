@@ -30,6 +30,8 @@ class Reference {
   virtual std::uint64_t key() const = 0;
   /// It is ready and holds an error, as far as this process knows.
   virtual bool failed() const { return false; }
+  /// A call of an actor makes it that was made in this process; false also when such a call is over.
+  virtual bool of_actor_call() const { return false; }
   /// True: its id, when this process knows it already; else Api::identify().
   virtual bool identified(ObjectId&) const { return false; }
   /// True: the packed value (empty: None), when it is there, short and holds no references. Valid with the reference.

@@ -106,6 +106,9 @@ PyObject* ref_owner(PyObject* self, void*) {
   return guarded([self] { return PyLong_FromUnsignedLong(identified(self).owner); });
 }
 PyObject* ref_ready(PyObject* self, void*) { return PyBool_FromLong(RefObject::of(self).ref->ready() ? 1 : 0); }
+PyObject* ref_of_actor_call(PyObject* self, void*) {
+  return PyBool_FromLong(RefObject::of(self).ref->of_actor_call() ? 1 : 0);
+}
 PyObject* ref_error(PyObject* self, void*) {
   return guarded([self] {
     const auto ref = RefObject::of(self).ref;
@@ -137,6 +140,7 @@ PyGetSetDef ref_attributes[] = {
     {"id", ref_id, nullptr, "What it refers to: hexadecimal, unique in the job, the same in every process.", nullptr},
     {"owner", ref_owner, nullptr, "The rank that owns it.", nullptr},
     {"error", ref_error, nullptr, "How it failed, once it is ready and has failed. Never fetches the value.", nullptr},
+    {"of_actor_call", ref_of_actor_call, nullptr, "A call of an actor makes it that this process made.", nullptr},
     {"ready", ref_ready, nullptr, "True when get would return at once, as far as this process knows.", nullptr},
     {nullptr, nullptr, nullptr, nullptr, nullptr}};
 

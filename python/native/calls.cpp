@@ -23,6 +23,7 @@ std::atomic<Pool*> pool_of_process{nullptr};
 struct ElementKeys {
   struct Call {
     std::uint64_t key = 0;
+    bool of_actor = false;
     std::vector<detail::Cell*> results;
   };
   std::mutex mutex;
@@ -237,6 +238,14 @@ std::uint64_t key_of_result(detail::Cell* result) {
   return at == table.calls.end() ? 0 : at->second->key;
 }
 
+bool makes_by_actor_call(detail::Cell* result) {
+  if (body_of_result(result) != nullptr) return result->kind() == detail::CellKind::call;
+  auto& table = ElementKeys::instance();
+  const std::lock_guard lock(table.mutex);
+  const auto at = table.calls.find(result);
+  return at != table.calls.end() && at->second->of_actor;
+}
+
 void cancel_result(const CellRef& result, core::CancelOptions options) {
   if (result->ready()) return;
   auto& cancels = core::current().cancels();
@@ -281,6 +290,7 @@ MadeCall finish_making(detail::Invocation* invocation, const CallText& text, std
   made.results = invocation->extra->elements;
   auto call = std::make_shared<ElementKeys::Call>();
   call->key = text.key;
+  call->of_actor = invocation->kind() == detail::CellKind::call;
   for (const auto& element : made.results) call->results.push_back(element.get());
   auto& table = ElementKeys::instance();
   {

@@ -4,6 +4,7 @@
 
 #include "base/block_cache.hpp"
 #include "core/refs.hpp"
+#include "python/native/requests.hpp"
 
 namespace trireme::python {
 
@@ -42,6 +43,10 @@ bool CellReference::identified(ObjectId& id) const {
   if (!cell->exported()) return false;
   id = cell->entry()->id;
   return true;
+}
+
+bool CellReference::of_actor_call() const {
+  return holds.current() && !cell->ready() && makes_by_actor_call(cell.get());
 }
 
 RefPtr reference_of(CellRef cell) {

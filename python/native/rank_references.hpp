@@ -52,6 +52,7 @@ class CellReference final : public Reference, public HeldCell {
   bool ready() const override { return cell->ready(); }
   std::uint64_t key() const override { return reinterpret_cast<std::uintptr_t>(cell.get()); }
   bool failed() const override { return cell->ready() && cell->form() == detail::CellForm::error; }
+  bool of_actor_call() const override;
   bool look(BytesView& packed) const override {
     if (!holds.current() || !cell->ready() || cell->form() != detail::CellForm::encoded) return false;
     const auto& value = cell->value();

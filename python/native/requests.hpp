@@ -110,6 +110,8 @@ void enable_cancelling(core::RankCore& core, Pool& pool);
 void cancel_result(const detail::CellRef& result, core::CancelOptions options);
 /// Which call of this rank makes this cell; 0: none that is under way.
 std::uint64_t key_of_result(detail::Cell* result);
+/// Whether a Python call of an actor makes this cell that was made in this rank and is under way.
+bool makes_by_actor_call(detail::Cell* result);
 /// Any rank: the actor's process is killed and started again.
 void restart_everywhere(Pool& pool, const detail::CellRef& actor);
 Pool* the_pool();

@@ -153,9 +153,9 @@ void WorkerApi::write(Writer& out, const ValueSource& value, const Outgoing& out
   WorkerValues::write_refs(out, value.refs);
 }
 
-std::vector<RefPtr> WorkerApi::draw_results(const CallSource& call) {
+std::vector<RefPtr> WorkerApi::draw_results(const CallSource& call, bool of_actor) {
   std::vector<RefPtr> results(call.streaming >= 0 ? 2 : call.returns);
-  for (auto& result : results) result = values_.draw();
+  for (auto& result : results) result = values_.draw(false, of_actor);
   return results;
 }
 
@@ -180,7 +180,7 @@ void WorkerApi::write_call(Writer& out, const CallSource& call, const CallerOpti
 }
 
 std::vector<RefPtr> WorkerApi::submit(const CallSource& call, const CallerOptions* options) {
-  auto results = draw_results(call);
+  auto results = draw_results(call, false);
   Bytes frame;
   auto out = begin(frame, Frame::submit);
   write_results(out, results);
@@ -211,7 +211,7 @@ RefPtr WorkerApi::create_actor(const CallSource& call, const CallerOptions& opti
 }
 
 std::vector<RefPtr> WorkerApi::call(const RefPtr& actor, const CallSource& call) {
-  auto results = draw_results(call);
+  auto results = draw_results(call, true);
   Bytes frame;
   auto out = begin(frame, Frame::call);
   out.varint(WorkerValues::handle_of(actor));

@@ -101,7 +101,7 @@ class WorkerApi final : public Api {
   static void write(Writer& out, const ValueSource& value, const Outgoing& outgoing);
   void write_call(Writer& out, const CallSource& call, const CallerOptions* options);
   void write_cpp(Writer& out, const CppSource& call);
-  std::vector<RefPtr> draw_results(const CallSource& call);
+  std::vector<RefPtr> draw_results(const CallSource& call, bool of_actor);
   static void write_results(Writer& out, const std::vector<RefPtr>& results);
 
   /// What an answer says: `in` is behind its head. Errors: Exception as the rank says.

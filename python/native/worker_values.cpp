@@ -38,9 +38,10 @@ WorkerValues::WorkerValues(WorkerLink& link, const WorkerCommand& command) : lin
   link_.on_return = [this](const Returned& returned) { on_return(returned); };
 }
 
-std::shared_ptr<WorkerRef> WorkerValues::draw(bool ready) {
+std::shared_ptr<WorkerRef> WorkerValues::draw(bool ready, bool of_actor_call) {
   const auto handle = next_handle_.fetch_add(2, std::memory_order_relaxed);
-  std::shared_ptr<WorkerRef> ref(new WorkerRef(handle, ready), [this](WorkerRef* gone) { link_.give_back(gone); });
+  std::shared_ptr<WorkerRef> ref(new WorkerRef(handle, ready, of_actor_call),
+                                 [this](WorkerRef* gone) { link_.give_back(gone); });
   const std::lock_guard lock(refs_mutex_);
   refs_[handle] = ref;
   return ref;

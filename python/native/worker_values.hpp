@@ -18,12 +18,14 @@ namespace trireme::python {
 /// A reference as a worker holds it: a handle that its rank knows.
 class WorkerRef final : public Reference, public Returned {
  public:
-  WorkerRef(std::uint64_t handle, bool ready) : ready_(ready) {
+  WorkerRef(std::uint64_t handle, bool ready, bool of_actor_call = false)
+      : ready_(ready), of_actor_call_(of_actor_call) {
     number = handle;
     count = 1;
   }
   bool ready() const override { return ready_.load(std::memory_order_relaxed); }
   std::uint64_t key() const override { return number; }
+  bool of_actor_call() const override { return of_actor_call_ && !ready(); }
   void set_ready() { ready_.store(true, std::memory_order_relaxed); }
   bool identified(ObjectId& id) const override {
     // acquire: pairs with identify(); an index is never 0.
@@ -39,6 +41,7 @@ class WorkerRef final : public Reference, public Returned {
 
  private:
   std::atomic<bool> ready_;
+  const bool of_actor_call_;
   std::atomic<Rank> id_owner_{0};
   std::atomic<std::uint64_t> id_index_{0};
 };
@@ -52,7 +55,7 @@ class WorkerValues {
   WorkerValues(WorkerLink& link, const WorkerCommand& command);
 
   /// A handle for something new; the rank is told with the next frame.
-  std::shared_ptr<WorkerRef> draw(bool ready = false);
+  std::shared_ptr<WorkerRef> draw(bool ready = false, bool of_actor_call = false);
   /// Null for handle 0. One live reference per handle.
   RefPtr receive(std::uint64_t handle);
   std::vector<RefPtr> read_refs(Reader& in);

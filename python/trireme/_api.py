@@ -198,16 +198,25 @@ def cancel(ray_waitable: Any, *, force: bool = False, recursive: bool = True) ->
     Parameters
     ----------
     force
-        Ends the worker process of a running task instead. Not for calls of actors. A C++ call that runs fails at once, and
-        its code goes on to its end; without force it ends where it asks (`trireme::python::check_cancelled()`).
+        Ends the worker process of a running task instead. A C++ call that runs fails at once, and its code goes on to its
+        end; without force it ends where it asks (`trireme::python::check_cancelled()`).
     recursive
         What the task submitted is cancelled too.
+
+    Errors: ValueError for force with a call of an actor that is not over, made by this process: kill() ends an actor. By
+    another process, such a call is cancelled as without force. TypeError for what is no reference.
     """
     if type(ray_waitable) is ObjectRefGenerator:
         ray_waitable = ray_waitable._end
     if type(ray_waitable) is not ObjectRef:
         raise TypeError(f"cancel() needs a reference that a task or call returned, not {_a(ray_waitable)}")
-    _init.core().cancel(ray_waitable._ref, force, recursive)
+    core, ref = _init.core(), ray_waitable._ref
+    if force and ref.of_actor_call and not core.wait((ref,), 1, 0)[0]:
+        raise ValueError(
+            f"cancel({ray_waitable!r}, force=True): a call of an actor makes it, whose process has other calls too; cancel it "
+            f"without force, or end the actor with kill()"
+        )
+    core.cancel(ref, force, recursive)
 
 
 def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:

@@ -36,6 +36,11 @@ class Ref:
     def ready(self) -> bool:
         """True when get would return at once. In a worker: when this process knows that it is."""
 
+    @property
+    def of_actor_call(self) -> bool:
+        """A call of an actor makes it that this process made (in a worker) or one of this rank (in its own); false when it is
+        known here to be over."""
+
 class Value:
     """A value as it lies in the arena or in a message; read-only. Lives as long as any view of `buffers`."""
 

@@ -295,3 +295,81 @@ def test_children_are_left_alone_when_asked(runtime, gate, touch, tmp_path):
     cancelled(runtime, waits)
     (tmp_path / "gate").touch()
     eventually((tmp_path / "child").exists)
+
+
+def test_a_call_of_an_actor_cannot_be_forced(runtime, tmp_path):
+    @runtime.remote(num_cpus=0, max_concurrency=8)
+    class Waiter:
+        def wait_for(self, path):
+            import time
+            from pathlib import Path
+
+            while not Path(path).exists():
+                time.sleep(0.01)
+            return 7
+
+        @runtime.method(num_returns=2)
+        def two(self, path):
+            return self.wait_for(path), 8
+
+        def items(self, path):
+            yield 1
+            yield self.wait_for(path)
+
+        def pid(self):
+            import os
+
+            return os.getpid()
+
+    @runtime.remote(num_cpus=0)
+    def forces(actor, path, done):
+        import trireme
+
+        ref = actor.wait_for.remote(path)
+        try:
+            trireme.cancel(ref, force=True)
+        except ValueError as error:
+            found = str(error)
+        assert trireme.get(actor.wait_for.remote(done), timeout=60) == 7
+        over = actor.wait_for.remote(done)
+        trireme.wait([over], timeout=60)
+        trireme.cancel(over, force=True)
+        return found, [ref]
+
+    gate, done = tmp_path / "gate", tmp_path / "done"
+    done.touch()
+    for _ in range(len(runtime.nodes())):
+        actor = Waiter.options(scheduling_strategy="SPREAD").remote()
+        pid = runtime.get(actor.pid.remote(), timeout=60)
+        pending = actor.wait_for.remote(gate)
+        waiting = Waiter.remote().wait_for.remote(gate)  # of an actor that nobody has a handle on any more
+        both = actor.two.remote(gate)
+        items = actor.items.remote(gate)
+        for ref in (pending, waiting, *both, items):
+            with pytest.raises(ValueError, match="kill()"):
+                runtime.cancel(ref, force=True)
+        found, (theirs,) = runtime.get(forces.remote(actor, gate, done), timeout=60)
+        assert "kill()" in found
+        gate.touch()
+        # Nothing was cancelled, and the actor lives.
+        assert runtime.get([pending, waiting, *both, theirs], timeout=60) == [7, 7, 7, 8, 7]
+        assert [runtime.get(item, timeout=60) for item in items] == [1, 7]
+        runtime.cancel(pending, force=True)  # it is over
+        assert runtime.get(pending) == 7
+        assert runtime.get(actor.pid.remote(), timeout=60) == pid
+        gate.unlink()
+
+
+def test_a_task_can_be_forced_from_within_a_task_and_an_actor(runtime, gate, tmp_path):
+    @runtime.remote(num_cpus=0)
+    class Forces:
+        def force(self, gate, path):
+            import trireme
+
+            ref = gate.options(max_retries=0).remote(path, 1)
+            trireme.cancel(ref, force=True)
+            return [ref]
+
+    (ref,) = runtime.get(Forces.remote().force.remote(gate, tmp_path / "gate"), timeout=60)
+    with pytest.raises((runtime.exceptions.TaskCancelledError, runtime.exceptions.WorkerCrashedError)):
+        runtime.get(ref, timeout=60)
