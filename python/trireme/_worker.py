@@ -284,7 +284,7 @@ class Worker:
         known = job["sys_path"]
         sys.path[:] = known + [place for place in sys.path if place not in known]
         self._ready = True
-        if job["logging_config"] is not None:
+        if job.get("logging_config") is not None:  # a C++ program's job has none
             from trireme import _log_config
 
             _log_config.apply(job["logging_config"])
