@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from trireme.train import CheckpointConfig, FailureConfig
-from trireme.tune import Callback, ExperimentAnalysis, ResultGrid
+from trireme.tune import Callback, ExperimentAnalysis, ResultGrid, ResumeConfig
 from trireme.tune.execution.journal import JOURNAL_FILE, Journal, read_journal
 from trireme.tune.schedulers import ASHAScheduler
 from trireme.tune.search import BasicVariantGenerator, sample
@@ -36,7 +36,7 @@ class KillAfter(Callback):
 
 
 SPACE = {"slope": sample.uniform(0, 1), "steps": 9}
-RESUME = {"unfinished": True, "errored": False, "restart": False}
+RESUME = ResumeConfig()
 
 
 def run(path: Path, **options: Any) -> Any:
@@ -118,8 +118,41 @@ def test_finished_trials_are_not_run_again(tmp_path: Path) -> None:
 def test_unfinished_trials_can_be_left(tmp_path: Path) -> None:
     with pytest.raises(Killed):
         run(tmp_path / "s", callbacks=[KillAfter(9 * 2 + 4)])
-    trials = run(tmp_path / "s", resume={**RESUME, "unfinished": False})
+    trials = run(tmp_path / "s", resume=ResumeConfig(unfinished="skip"))
     assert [trial.last_result["training_iteration"] for trial in trials] == [9, 9, 4, 9, 9, 9, 9, 9]
+
+
+@pytest.mark.parametrize(("how", "first"), [("resume", 5), ("restart", 1), ("skip", 0)])
+@pytest.mark.parametrize("kind", ["finished", "unfinished"])
+def test_trials_go_on_start_again_or_stay(tmp_path: Path, kind: str, how: str, first: int) -> None:
+    seen: list[int] = []
+
+    class Seen(Curve):
+        def step(self) -> dict[str, Any]:
+            seen.append(self.at + 1)
+            return super().step()
+
+    space = {"slope": 1.0, "steps": 4 if kind == "finished" else 9}
+    if kind == "finished":
+        run(tmp_path / "s", space=space, num_samples=1)
+    else:
+        with pytest.raises(Killed):
+            run(tmp_path / "s", space=space, num_samples=1, callbacks=[KillAfter(4)])
+    config = ResumeConfig(**{kind: how})
+    (trial,) = run(tmp_path / "s", space=space, num_samples=1, trainable=Seen, resume=config)
+    assert trial.status == "TERMINATED"
+    assert seen[:1] == ([first] if first else [])
+    last = {"finished": {"resume": 5, "restart": 4, "skip": 4}, "unfinished": {"resume": 9, "restart": 9, "skip": 4}}
+    assert trial.last_result["at"] == last[kind][how]
+    # What a search that goes on from here finds is the same.
+    (again,) = run(tmp_path / "s", space=space, num_samples=1, resume=ResumeConfig(unfinished="skip"))
+    assert (again.status, again.last_result["at"]) == ("TERMINATED", last[kind][how])
+
+
+def test_a_resume_config_that_is_none() -> None:
+    assert ResumeConfig(finished=ResumeConfig.ResumeType.RESTART).finished == "restart"
+    with pytest.raises(ValueError, match="'resume', 'restart' or 'skip'"):
+        ResumeConfig(errored="again")
 
 
 def test_without_checkpoints_a_trial_starts_again(tmp_path: Path) -> None:
@@ -139,7 +172,7 @@ def test_a_checkpoint_that_is_gone_is_passed_over(tmp_path: Path) -> None:
     assert trial.last_result["at"] == trial.last_result["training_iteration"] == 9
 
 
-@pytest.mark.parametrize(("option", "first"), [("errored", 6), ("restart", 1)])
+@pytest.mark.parametrize(("option", "first"), [("resume", 6), ("restart", 1)])
 def test_failed_trials_go_on_or_start_again(tmp_path: Path, option: str, first: int) -> None:
     space = {**SPACE, "slope": 1.0, "fail_at": 6}
     (trial,) = run(tmp_path / "s", space=space, num_samples=1)
@@ -153,7 +186,7 @@ def test_failed_trials_go_on_or_start_again(tmp_path: Path, option: str, first: 
             seen.append(self.at + 1)
             return super().step()
 
-    (trial,) = run(tmp_path / "s", space=space, num_samples=1, trainable=Mended, resume={**RESUME, option: True})
+    (trial,) = run(tmp_path / "s", space=space, num_samples=1, trainable=Mended, resume=ResumeConfig(errored=option))
     assert trial.status == "TERMINATED"
     assert seen[0] == first
     assert trial.error is None

@@ -16,6 +16,7 @@ from trireme.tune.schedulers import FIFOScheduler
 from trireme.tune.search import BasicVariantGenerator
 from trireme.tune.stopper.stopper import make_stopper
 from trireme.tune.trainable import Trainable
+from trireme.tune.tune_config import ResumeConfig
 
 
 class Ref:
@@ -107,7 +108,7 @@ def search(
     callbacks: Sequence[Any] = (),
     metric: str | None = "score",
     mode: str | None = "max",
-    resume: dict[str, bool] | None = None,
+    resume: ResumeConfig | None = None,
     **options: Any,
 ) -> list[Trial]:
     """Runs a search to its end and returns its trials."""
@@ -136,5 +137,5 @@ def search(
     )
     controller = TuneController(experiment, backend or InlineBackend(cpus))
     if resume is not None:
-        controller.restore(**resume)
+        controller.restore(resume)
     return controller.run()

@@ -5,10 +5,45 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Literal
 
 from trireme.tune.schedulers.trial_scheduler import TrialScheduler
 from trireme.tune.search.searcher import Searcher
+
+
+@dataclass
+class ResumeConfig:
+    """What becomes of the trials of a search that goes on: of each kind, ``"resume"`` (from its latest checkpoint),
+    ``"restart"`` (from the beginning) or ``"skip"`` (it stays as it is).
+
+    Parameters
+    ----------
+    finished
+        Trials that ended well.
+    unfinished
+        Those that had not ended; skipped, they end where they are.
+    errored
+        Those that failed.
+    """
+
+    class ResumeType(StrEnum):
+        """The three."""
+
+        RESUME = "resume"
+        RESTART = "restart"
+        SKIP = "skip"
+
+    finished: str = ResumeType.SKIP.value
+    unfinished: str = ResumeType.RESUME.value
+    errored: str = ResumeType.SKIP.value
+
+    def __post_init__(self) -> None:
+        for name in ("finished", "unfinished", "errored"):
+            value = getattr(self, name)
+            if value not in list(self.ResumeType):
+                raise ValueError(f"ResumeConfig.{name} is {value!r}; give 'resume', 'restart' or 'skip'")
+            setattr(self, name, self.ResumeType(value).value)
 
 
 @dataclass

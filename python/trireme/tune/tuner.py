@@ -7,7 +7,7 @@ import os
 import pickle
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trireme.train._config import RunConfig
 from trireme.tune.execution.journal import JOURNAL_FILE
@@ -15,7 +15,11 @@ from trireme.tune.execution.resume import is_search
 from trireme.tune.result_grid import ResultGrid
 from trireme.tune.setup import experiment_name, make_experiment
 from trireme.tune.trainable.util import name_of
-from trireme.tune.tune_config import TuneConfig
+from trireme.tune.tune_config import ResumeConfig, TuneConfig
+
+if TYPE_CHECKING:
+    from trireme.tune.execution.room import Room
+    from trireme.tune.execution.tune_controller import TuneController
 
 TUNER_FILE = "tuner.pkl"
 
@@ -48,7 +52,7 @@ class Tuner:
         self._space = param_space if param_space is not None else {}
         self._tune_config = tune_config or TuneConfig()
         self._run_config = run_config or _run_config_of(trainable)
-        self._resume: dict[str, bool] | None = None
+        self._resume: ResumeConfig | None = None
         self._grid: ResultGrid | None = None
 
     def fit(self) -> ResultGrid:
@@ -66,6 +70,15 @@ class Tuner:
         FileExistsError
             There is a search of that name.
         """
+        from trireme.tune.execution.room import Room, run_together
+
+        search = self._make(Room())
+        run_together([search])
+        self._grid = search.results()
+        return self._grid
+
+    def _make(self, room: Room) -> TuneController:
+        """The search, ready to run."""
         from trireme.tune.execution.actor_backend import ActorBackend
         from trireme.tune.execution.tune_controller import TuneController
 
@@ -77,7 +90,7 @@ class Tuner:
                 search_alg=copy.copy(self._tune_config.search_alg),
                 scheduler=copy.copy(self._tune_config.scheduler),
             )
-            if self._resume
+            if self._resume is not None
             else self._tune_config
         )
         path = os.path.join(str(self._run_config.storage_path), name)
@@ -91,14 +104,10 @@ class Tuner:
         experiment = make_experiment(self._trainable, self._space, tune_config, self._run_config, name)
         if saved is not None:
             _write(os.path.join(path, TUNER_FILE), saved)
-        controller = TuneController(experiment, ActorBackend())
+        controller = TuneController(experiment, ActorBackend(), room)
         if self._resume is not None:
-            controller.restore(**self._resume)
-        trials = controller.run()
-        self._grid = ResultGrid(
-            trials, path, experiment.metric or experiment.scheduler.metric, experiment.mode or experiment.scheduler.mode
-        )
-        return self._grid
+            controller.restore(self._resume)
+        return controller
 
     def get_results(self) -> ResultGrid:
         """What `fit` returned; of a restored search, what it has so far.
@@ -129,6 +138,7 @@ class Tuner:
         resume_errored: bool = False,
         restart_errored: bool = False,
         param_space: Mapping[str, Any] | None = None,
+        _resume_config: ResumeConfig | None = None,
     ) -> Tuner:
         """A search that was interrupted or killed; `fit` goes on with it.
 
@@ -145,6 +155,8 @@ class Tuner:
         param_space
             The same as before, when it held objects that cannot be pickled or references, which do not survive. Its
             values may be new, its keys not.
+        _resume_config
+            In place of the flags, and also for trials that ended well.
 
         Raises
         ------
@@ -179,7 +191,10 @@ class Tuner:
             tune_config=stored["tune_config"],
             run_config=run_config,
         )
-        tuner._resume = {"unfinished": resume_unfinished, "errored": resume_errored, "restart": restart_errored}
+        tuner._resume = _resume_config or ResumeConfig(
+            unfinished="resume" if resume_unfinished else "skip",
+            errored="restart" if restart_errored else "resume" if resume_errored else "skip",
+        )
         return tuner
 
     def _pickled(self) -> bytes:

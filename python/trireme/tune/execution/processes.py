@@ -10,6 +10,7 @@ from typing import Any
 
 from trireme.tune.execution.experiment import Experiment
 from trireme.tune.execution.placement_groups import PlacementGroupFactory
+from trireme.tune.execution.room import Room
 from trireme.tune.execution.trial_actor import NOT_RESET
 from trireme.tune.experiment.trial import Trial
 from trireme.tune.session import TrialInfo
@@ -46,12 +47,12 @@ class Process:
 
 
 class TrialProcesses:
-    """Starts, calls and ends the processes of trials.
+    """Starts, calls and ends the processes of trials. `room`: shared by the searches that run together.
 
     Threading: one thread.
     """
 
-    def __init__(self, experiment: Experiment, backend: Any) -> None:
+    def __init__(self, experiment: Experiment, backend: Any, room: Room) -> None:
         self._experiment, self._backend = experiment, backend
         self.is_class = isinstance(experiment.trainable, type)
         self._trainable = backend.put(experiment.trainable)
@@ -59,8 +60,10 @@ class TrialProcesses:
         self._leaving: dict[str, Process] = {}
         self._idle: list[Process] = []
         self._calls: dict[Any, tuple[str, Process]] = {}  # in the order in which they were made: the fair one
-        self._held: dict[str, float] = {}
-        self._weightless = 0
+        self.held: dict[str, float] = {}
+        self.weightless = 0
+        self._room = room
+        room.enter(self)
         self._last_request: PlacementGroupFactory | None = None
         self._grace = float(os.environ.get("TRIREME_TUNE_STOP_GRACE_S", "30"))
         self._directory = os.getcwd()
@@ -72,6 +75,21 @@ class TrialProcesses:
         """Whether any call is in flight."""
         return bool(self._calls)
 
+    @property
+    def calls(self) -> list[Any]:
+        """References to what the calls in flight will return."""
+        return list(self._calls)
+
+    @property
+    def active(self) -> int:
+        """Processes that are trials' or were until now."""
+        return len(self._running) + len(self._leaving)
+
+    @property
+    def present(self) -> bool:
+        """Whether there is any process."""
+        return bool(self._running or self._leaving or self._idle)
+
     def is_leaving(self, trial: Trial) -> bool:
         """Whether an earlier process of the trial is not gone yet."""
         return trial.trial_id in self._leaving
@@ -81,22 +99,22 @@ class TrialProcesses:
     def room_for_another(self) -> bool:
         """Whether it makes sense to look for a trial to start: as far as known, one like the last would fit."""
         limit = self._experiment.max_concurrent
-        if limit is not None and len(self._running) + len(self._leaving) >= limit:
+        if self._room.full or (limit is not None and self.active >= limit):
             return False
         return self._last_request is None or self.room_for(self._last_request)
 
     def room_for(self, request: PlacementGroupFactory) -> bool:
-        """Whether a request fits beside what this search holds; always when it holds nothing, for then the runtime says
-        what is wrong with it."""
+        """Whether a request fits beside what is held; always when nothing is, for then the runtime says what is wrong with
+        it."""
         if any(process.request == request for process in self._idle):
             return True
-        if not self._running and not self._leaving and not self._idle:
+        if self._room.empty:
             return True
         total = self._known_resources()
         need = request.required_resources
         if not need:
-            return self._weightless < max(16, _WEIGHTLESS_PER_CPU * total.get("CPU", 1))
-        if all(self._held.get(name, 0) + amount <= total.get(name, 0) + 1e-6 for name, amount in need.items()):
+            return self._room.weightless < max(16, _WEIGHTLESS_PER_CPU * total.get("CPU", 1))
+        if all(self._room.held(name) + amount <= total.get(name, 0) + 1e-6 for name, amount in need.items()):
             return True
         if self._idle:  # of another shape, so of no use
             self._end(self._idle.pop(0), force=False)
@@ -113,8 +131,8 @@ class TrialProcesses:
     def _hold(self, request: PlacementGroupFactory, sign: int) -> None:
         need = request.required_resources
         for name, amount in need.items():
-            self._held[name] = self._held.get(name, 0) + sign * amount
-        self._weightless += 0 if need else sign
+            self.held[name] = self.held.get(name, 0) + sign * amount
+        self.weightless += 0 if need else sign
 
     # A trial's life.
 
@@ -174,6 +192,10 @@ class TrialProcesses:
         self._end(process, force=True)
         return process.begin if trial.checkpoints.next_index == process.first_checkpoint else None
 
+    def wait_for(self, calls: list[Any], timeout: float | None) -> None:
+        """Blocks until one of these calls, of whichever search, is over."""
+        self._backend.wait(calls, timeout)
+
     def wait(self, timeout: float | None) -> list[tuple[str, Trial, Any]]:
         """Blocks until something happened.
 
@@ -183,7 +205,7 @@ class TrialProcesses:
             ``step`` with a report, ``saved`` with a checkpoint; the value is an exception when the call failed.
         """
         events: list[tuple[str, Trial, Any]] = []
-        for ref in self._backend.wait(self._calls, timeout):
+        for ref in self._backend.wait(self._calls, timeout) if self._calls else ():
             kind, process = self._calls.pop(ref)
             process.calls.discard(ref)
             try:

@@ -13,6 +13,7 @@ from trireme.tune.experiment.trial import Trial
 if TYPE_CHECKING:
     from trireme.tune.execution.experiment import Experiment
     from trireme.tune.execution.tune_controller import TuneController
+    from trireme.tune.tune_config import ResumeConfig
 
 
 def load_trials(path: str, checkpoint_config: Any = None) -> dict[str, Trial]:
@@ -73,18 +74,8 @@ def saved_of(report: Mapping[str, Any], result: dict[str, Any]) -> Saved:
     )
 
 
-def restore(controller: TuneController, experiment: Experiment, unfinished: bool, errored: bool, restart: bool) -> None:
-    """Brings a new controller to where the journal ends, and decides which trials go on.
-
-    Parameters
-    ----------
-    unfinished
-        Trials that had not ended go on; else they end here.
-    errored
-        Failed trials go on from their last checkpoint.
-    restart
-        Failed trials start from the beginning.
-    """
+def restore(controller: TuneController, experiment: Experiment, config: ResumeConfig) -> None:
+    """Brings a new controller to where the journal ends, and decides which trials go on: as `config` says."""
     state = read_state(experiment.path) or {"records": 0}
     if "searcher" in state:
         experiment.searcher.set_state(state["searcher"])
@@ -99,20 +90,20 @@ def restore(controller: TuneController, experiment: Experiment, unfinished: bool
             _replay(controller, experiment, trials[record[1]], record)
     for trial in trials.values():
         controller.adopt(trial)
-        if not trial.is_finished():
-            if unfinished:
-                _go_on(trial)
-            else:
-                controller.record_status(trial, Trial.TERMINATED)
-                experiment.searcher.on_trial_complete(trial.trial_id, trial.last_result or None)
-        elif trial.status == Trial.ERROR and (errored or restart):
-            if restart:
-                trial.checkpoints.forget()
-            trial.error, trial.num_failures = None, 0
-            _go_on(trial)
+        failed, ended = trial.status == Trial.ERROR, trial.is_finished()
+        how = config.errored if failed else config.finished if ended else config.unfinished
+        if how != config.ResumeType.SKIP:
+            _go_on(trial, how == config.ResumeType.RESTART)
+        elif not ended:
+            controller.record_status(trial, Trial.TERMINATED)
+            experiment.searcher.on_trial_complete(trial.trial_id, trial.last_result or None)
 
 
-def _go_on(trial: Trial) -> None:
+def _go_on(trial: Trial, from_start: bool) -> None:
+    if from_start:
+        trial.checkpoints.forget()
+    if trial.is_finished():
+        trial.error, trial.num_failures = None, 0
     trial.status = Trial.PENDING
     trial.checkpoints.forget_missing(trial.path)
 

@@ -14,11 +14,14 @@ from trireme.tune.execution import resume
 from trireme.tune.execution.experiment import Experiment
 from trireme.tune.execution.journal import Journal
 from trireme.tune.execution.processes import InStore, TrialProcesses
+from trireme.tune.execution.room import Room, run_together
 from trireme.tune.execution.trial_source import TrialSource
 from trireme.tune.experiment.trial import Trial
 from trireme.tune.failure import describe, is_placement_error, last_line, write_error
+from trireme.tune.result_grid import ResultGrid
 from trireme.tune.schedulers.trial_scheduler import TrialScheduler
 from trireme.tune.stopper.stopper import deadline_of
+from trireme.tune.tune_config import ResumeConfig
 
 logger = logging.getLogger("trireme.tune")
 
@@ -54,19 +57,22 @@ class TuneController:
         What to search.
     backend
         Where trials run (`ActorBackend`).
+    room
+        Shared by the searches that run together; see `run_together`.
 
     Threading: one thread; schedulers, searchers, stoppers and callbacks are called from it.
     """
 
-    def __init__(self, experiment: Experiment, backend: Any) -> None:
+    def __init__(self, experiment: Experiment, backend: Any, room: Room | None = None) -> None:
         os.makedirs(experiment.path, exist_ok=True)
         self._experiment = experiment
         self._scheduler, self._searcher = experiment.scheduler, experiment.searcher
         self._source = TrialSource(experiment)
         self._trials: dict[str, Trial] = {}
-        self._all: list[Trial] = []  # the same, as callbacks see them
+        self._room = room or Room()
+        self._all = self._room.trials  # of all searches that run together
         self.callbacks = CallbackList(experiment.callbacks)
-        self._processes = TrialProcesses(experiment, backend)
+        self._processes = TrialProcesses(experiment, backend, self._room)
         self._journal = Journal(experiment.path)
         self._turn = 0
         self._stopping = False
@@ -74,7 +80,8 @@ class TuneController:
         self._stored: dict[str, InStore] = {}  # what a function trainable reported last
         self._waiting: dict[str, Trial] = {}  # PENDING or PAUSED
         self._unfinished = 0
-        self._fatal: Exception | None = None
+        self.fatal: Exception | None = None  # why the search could not go on
+        self._deadline: Any = None
         self._required = self._required_metrics()
         self.start_time = time.time()
 
@@ -163,10 +170,16 @@ class TuneController:
 
     # The life of the search.
 
-    def restore(self, unfinished: bool = True, errored: bool = False, restart: bool = False) -> None:
+    def restore(self, config: ResumeConfig | None = None) -> None:
         """Goes on from the journal in the search's folder."""
-        resume.restore(self, self._experiment, unfinished, errored, restart)
+        resume.restore(self, self._experiment, config or ResumeConfig())
         self._source.created = len(self._trials)
+
+    def results(self) -> ResultGrid:
+        """All trials as they are."""
+        experiment, scheduler = self._experiment, self._scheduler
+        metric, mode = experiment.metric or scheduler.metric, experiment.mode or scheduler.mode
+        return ResultGrid(self.get_trials(), experiment.path, metric, mode)
 
     def adopt(self, trial: Trial) -> None:
         """Takes a trial into the search."""
@@ -199,35 +212,51 @@ class TuneController:
         TuneError
             The search cannot go on as it is defined.
         """
+        run_together([self])
+        return self.get_trials()
+
+    # Parts of it, for run_together().
+
+    def begin(self) -> None:
+        """What comes before the first trial."""
         experiment = self._experiment
+        self._room.open += 1
         self._unfinished = len(self.get_live_trials())
         self._waiting = {trial.trial_id: trial for trial in self.get_live_trials()}
-        deadline = deadline_of(experiment.stopper)
+        self._deadline = deadline_of(experiment.stopper)
         self.callbacks.setup(
             stop=experiment.stopper, num_samples=experiment.num_samples, total_num_samples=self._source.limit
         )
-        try:
-            self._save_state()
-            self._population()
-            self._fill()
-            while not self._over():
-                self._take(self._processes.wait(self._timeout(deadline)))
-                if experiment.stopper.stop_all() and not self._stopping:
-                    self._stop_all()
-                self._processes.end_overdue()
-                self._fill()
-                if experiment.reporter is not None and experiment.reporter.due_in() == 0:
-                    experiment.reporter.tick(self._all, False, self._scheduler.debug_string())
-        except KeyboardInterrupt:
-            logger.warning("the search was interrupted; Tuner.restore(%r, trainable) goes on with it", experiment.path)
-        finally:
-            self._end()
-        if self._fatal is not None:
-            raise self._fatal
-        return self.get_trials()
+        self._save_state()
+        self._population()
 
-    def _end(self) -> None:
+    @property
+    def calls(self) -> list[Any]:
+        """What it waits for."""
+        return self._processes.calls
+
+    def wait_for(self, calls: list[Any], timeout: float | None) -> None:
+        """Blocks until one of the calls, of any of the searches, is over."""
+        self._processes.wait_for(calls, timeout)
+
+    def turn(self, timeout: float | None) -> None:
+        """Waits for calls to be over, and does what comes of them."""
+        experiment = self._experiment
+        self._take(self._processes.wait(timeout))
+        if experiment.stopper.stop_all() and not self._stopping:
+            self._stop_all()
+        self._processes.end_overdue()
+        if experiment.reporter is not None and experiment.reporter.due_in() == 0:
+            experiment.reporter.tick(self._all, False, self._scheduler.debug_string())
+
+    def interrupted(self) -> None:
+        """Ctrl-C: says how to go on."""
+        path = self._experiment.path
+        logger.warning("the search was interrupted; Tuner.restore(%r, trainable) goes on with it", path)
+
+    def end(self) -> None:
         """Gives everything back: processes, files, references."""
+        self._room.open -= 1
         try:
             self._processes.end_all()
             self._save_state()
@@ -238,13 +267,14 @@ class TuneController:
             self._scheduler.on_search_end()
             self.callbacks.call("on_experiment_end", trials=self._all)
         if self._experiment.reporter is not None:
-            self._experiment.reporter.tick(self._all, True, self._scheduler.debug_string())
+            self._experiment.reporter.tick(self._all, self._room.open == 0, self._scheduler.debug_string())
 
-    def _over(self) -> bool:
-        if self._processes.busy:
-            return False
-        if self._stopping or (self._source.ended and not self._unfinished):
-            return True
+    def over(self) -> bool:
+        """Whether nothing is left to do."""
+        return not self._processes.busy and (self._stopping or (self._source.ended and not self._unfinished))
+
+    def give_up(self) -> None:
+        """Nothing runs, nothing can start, and it is not over: a TuneError that says why."""
         if not self._waiting:
             raise TuneError("the searcher proposes nothing although no trial runs whose result it could wait for")
         raise TuneError(
@@ -252,10 +282,11 @@ class TuneController:
             "runs; with a limit on concurrent trials, it must not be below what the scheduler pauses"
         )
 
-    def _timeout(self, deadline: Any) -> float | None:
+    def timeout(self) -> float | None:
+        """How long it may wait for calls; None: without limit."""
         waits = [self._processes.overdue_in()]
-        if deadline is not None and not self._stopping:
-            waits.append(deadline.remaining())
+        if self._deadline is not None and not self._stopping:
+            waits.append(self._deadline.remaining())
         if self._experiment.reporter is not None:
             waits.append(self._experiment.reporter.due_in())
         if self._waiting or not self._source.ended:
@@ -293,7 +324,7 @@ class TuneController:
         )
         return trial
 
-    def _fill(self) -> None:
+    def fill(self) -> None:
         """Starts trials as long as there is room."""
         while (self._waiting or not self._source.ended) and not self._stopping and self._processes.room_for_another():
             trial = self._scheduler.choose_trial_to_run(self)
@@ -461,7 +492,7 @@ class TuneController:
                 ) from None
 
     def _give_up(self, error: Exception) -> None:
-        self._fatal = error
+        self.fatal = error
         self._stop_all()
 
     def _stop_all(self) -> None:

@@ -1,5 +1,7 @@
-"""Trials."""
+"""Trials, and what is searched."""
 
-from trireme.tune.experiment.trial import Trial
+from trireme._lazy import attach
 
-__all__ = ["Trial"]
+__getattr__, __dir__ = attach(__name__, {"Experiment": "experiment", "Trial": "trial"})
+
+__all__ = ["Experiment", "Trial"]
