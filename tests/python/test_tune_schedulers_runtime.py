@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from trireme import tune
-from trireme.tune.schedulers import ASHAScheduler, HyperBandScheduler, PopulationBasedTraining
+from trireme.tune.schedulers import PB2, ASHAScheduler, HyperBandScheduler, PopulationBasedTraining
 from tune_searches import fit, line, load, resumable, save
 
 pytestmark = pytest.mark.usefixtures("runtime")
@@ -53,6 +53,24 @@ def test_pbt_with_functions(tmp_path: Path, reuse: bool) -> None:
     assert scheduler._num_exploits >= 1
     assert grid.num_errors == 0
     assert grid[0].metrics["score"] > 3  # 15 steps of 0.05 are 0.75
+
+
+def test_pb2_with_functions(tmp_path: Path) -> None:
+    scheduler = PB2(
+        time_attr="training_iteration", perturbation_interval=2, hyperparam_bounds={"rate": [0, 1]}, synch=True, seed=2
+    )
+    grid = fit(
+        tune.with_resources(resumable, {"cpu": 0.3}),  # all three must have room for synch
+        tmp_path,
+        {"rate": tune.grid_search([0.05, 0.1, 0.2])},
+        scheduler=scheduler,
+        max_concurrent_trials=3,
+        run={"stop": {"training_iteration": 20}},
+    )
+    assert scheduler._num_exploits >= 3
+    assert grid.num_errors == 0
+    # More is better, so it goes to where none began: 20 steps of 0.2 are 4.
+    assert max(result.metrics["score"] for result in grid) > 8
 
 
 def test_pbt_exploits_what_no_file_holds_any_more(tmp_path: Path) -> None:

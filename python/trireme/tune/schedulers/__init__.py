@@ -4,10 +4,12 @@ from trireme.tune.schedulers.async_hyperband import ASHAScheduler, AsyncHyperBan
 from trireme.tune.schedulers.create import create_scheduler
 from trireme.tune.schedulers.hyperband import HyperBandScheduler
 from trireme.tune.schedulers.median_stopping_rule import MedianStoppingRule
+from trireme.tune.schedulers.pb2 import PB2
 from trireme.tune.schedulers.pbt import PopulationBasedTraining
 from trireme.tune.schedulers.trial_scheduler import FIFOScheduler, TrialScheduler
 
 __all__ = [
+    "PB2",
     "ASHAScheduler",
     "AsyncHyperBandScheduler",
     "FIFOScheduler",

@@ -15,6 +15,7 @@ _KNOWN = {
     "hyperband": ("hyperband", "HyperBandScheduler"),
     "median_stopping_rule": ("median_stopping_rule", "MedianStoppingRule"),
     "medianstopping": ("median_stopping_rule", "MedianStoppingRule"),
+    "pb2": ("pb2", "PB2"),
     "pbt": ("pbt", "PopulationBasedTraining"),
 }
 

@@ -124,6 +124,7 @@ class PopulationBasedTraining(TrialScheduler):
         if time < self._burn_in or time - member.perturbed < self._interval:
             return self.CONTINUE
         member.score, member.time = self.score(result), time
+        self.observe(trial, time, member.score)
         if self._synch:
             return self._sync(controller, trial, time)
         member.perturbed = time
@@ -168,7 +169,7 @@ class PopulationBasedTraining(TrialScheduler):
         checkpoint = self._members[donor.trial_id].checkpoint
         if checkpoint is None:
             return False
-        config, changes = explore(donor.config, self._mutations, self._resample, self._factors, self._custom, self._rng)
+        config, changes = self.changed(controller, trial, donor)
         if self._log_config:
             self._log(controller.experiment_path, trial, donor, config, changes)
         base_tag = trial.experiment_tag.split("@perturbed")[0]
@@ -178,6 +179,15 @@ class PopulationBasedTraining(TrialScheduler):
         me.perturbed, me.time = other.perturbed, other.time
         self._num_exploits += 1
         return True
+
+    # What subclasses do another way.
+
+    def observe(self, trial: Trial, time: float, score: float) -> None:
+        """A trial has come to the end of an interval."""
+
+    def changed(self, controller: TuneController, trial: Trial, donor: Trial) -> tuple[dict[str, Any], Mapping[str, Any]]:
+        """The configuration with which a trial goes on from another one's checkpoint, and what was done to it."""
+        return explore(donor.config, self._mutations, self._resample, self._factors, self._custom, self._rng)
 
     def _log(
         self, folder: str, trial: Trial, donor: Trial, config: Mapping[str, Any], changes: Mapping[str, Any]
@@ -254,11 +264,23 @@ def explore(
                 new[key], done[key] = old * factor, f"* {factor}"
             if isinstance(old, int) and not isinstance(old, bool):
                 new[key] = int(new[key])
-    if custom is not None:
-        new = custom(new)
-        if not isinstance(new, dict):
-            raise TuneError(f"custom_explore_fn returned {new!r}; it must return the configuration to use")
-    return new, done
+    return customised(new, custom), done
+
+
+def customised(config: dict[str, Any], custom: Callable[[dict[str, Any]], dict[str, Any]] | None) -> dict[str, Any]:
+    """What the user's own function makes of a configuration.
+
+    Raises
+    ------
+    TuneError
+        It returned none.
+    """
+    if custom is None:
+        return config
+    changed = custom(config)
+    if not isinstance(changed, dict):
+        raise TuneError(f"custom_explore_fn returned {changed!r}; it must return the configuration to use")
+    return changed
 
 
 def _draw(how: Any, rng: np.random.Generator) -> Any:
