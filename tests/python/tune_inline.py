@@ -46,6 +46,9 @@ class InlineBackend:
     def total_resources(self) -> dict[str, float]:
         return {"CPU": self.cpus}
 
+    def node_resources(self) -> list[dict[str, float]]:
+        return [self.total_resources()]
+
     def start(self, trainable: Ref, config: Any, info: Any, begin: Any, request: Any, runtime_env: Any = None) -> Any:
         self.started += 1
         self.running += 1

@@ -39,6 +39,10 @@ class ActorBackend:
         """What the job has."""
         return self._api.cluster_resources()
 
+    def node_resources(self) -> list[dict[str, float]]:
+        """What each rank has that lives."""
+        return [node["Resources"] for node in self._api.nodes() if node["Alive"]]
+
     def start(
         self,
         trainable: Any,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +31,19 @@ class InStore:
     ref: Any
     iteration: int
     time_total_s: float
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What the job has, as Ray's allocation functions ask for it."""
+
+    amounts: dict[str, float]
+
+    def get_num_cpus(self) -> float:
+        return self.amounts.get("CPU", 0)
+
+    def get_num_gpus(self) -> float:
+        return self.amounts.get("GPU", 0)
 
 
 @dataclass(eq=False)
@@ -96,12 +110,14 @@ class TrialProcesses:
 
     # Room.
 
-    def room_for_another(self) -> bool:
-        """Whether it makes sense to look for a trial to start: as far as known, one like the last would fit."""
+    def room_for_another(self, requests: Iterable[PlacementGroupFactory] = ()) -> bool:
+        """Whether it makes sense to look for a trial to start: one like the last would fit, or one of these would."""
         limit = self._experiment.max_concurrent
         if self._room.full or (limit is not None and self.active >= limit):
             return False
-        return self._last_request is None or self.room_for(self._last_request)
+        if self._last_request is None or self.room_for(self._last_request):
+            return True
+        return any(self.room_for(request) for request in requests)
 
     def room_for(self, request: PlacementGroupFactory) -> bool:
         """Whether a request fits beside what is held; always when nothing is, for then the runtime says what is wrong with
@@ -110,7 +126,7 @@ class TrialProcesses:
             return True
         if self._room.empty:
             return True
-        total = self._known_resources()
+        total = self.known_resources()
         need = request.required_resources
         if not need:
             return self._room.weightless < max(16, _WEIGHTLESS_PER_CPU * total.get("CPU", 1))
@@ -121,12 +137,16 @@ class TrialProcesses:
             return self.room_for(request)
         return False
 
-    def _known_resources(self) -> dict[str, float]:
+    def known_resources(self) -> dict[str, float]:
         """What the job has; a job that grows is seen within a second, without asking at each report."""
         now = time.monotonic()
         if now >= self._total_until:
             self._total, self._total_until = self._backend.total_resources(), now + 1.0
         return self._total
+
+    def node_resources(self) -> list[dict[str, float]]:
+        """What each of the job's ranks has."""
+        return self._backend.node_resources()
 
     def _hold(self, request: PlacementGroupFactory, sign: int) -> None:
         need = request.required_resources

@@ -61,6 +61,8 @@ def apply(trials: dict[str, Trial], path: str, record: tuple[str, str, Any], che
     elif kind == "exploit":
         trial.set_config(data["config"])
         trial.set_experiment_tag(data["tag"])
+    elif kind == "resources":
+        trial.placement_group_factory = data
 
 
 def saved_of(report: Mapping[str, Any], result: dict[str, Any]) -> Saved:

@@ -23,6 +23,7 @@ class TrialSource:
         self._prefix = uuid.uuid4().hex[:5]
         self.created = 0
         self.ended = False
+        self.waits = False  # the searcher proposed nothing when it was asked last, and no trial has ended since
         domains, grids = find_unresolved(experiment.space)
         self._varied = {"/".join(map(str, path)) for path, _ in domains + grids}
         self.limit = experiment.searcher.total(experiment.num_samples)
@@ -34,6 +35,7 @@ class TrialSource:
             return None
         trial_id = f"{self._prefix}_{self.created:05d}"
         config = self._experiment.searcher.suggest(trial_id)
+        self.waits = config is None
         if config is None:
             return None
         if config == FINISHED:

@@ -7,13 +7,14 @@ import os
 import time
 from typing import Any
 
-from trireme.train._result import metric_of
 from trireme.tune.callback import CallbackList
 from trireme.tune.error import TuneError
 from trireme.tune.execution import resume
 from trireme.tune.execution.experiment import Experiment
 from trireme.tune.execution.journal import Journal
-from trireme.tune.execution.processes import InStore, TrialProcesses
+from trireme.tune.execution.placement_groups import PlacementGroupFactory
+from trireme.tune.execution.processes import InStore, Totals, TrialProcesses
+from trireme.tune.execution.required_metrics import RequiredMetrics
 from trireme.tune.execution.room import Room, run_together
 from trireme.tune.execution.trial_source import TrialSource
 from trireme.tune.experiment.trial import Trial
@@ -27,22 +28,6 @@ logger = logging.getLogger("trireme.tune")
 
 # A job may grow while nothing else happens, so trials that found no room look again after this long.
 _LOOK_FOR_ROOM_S = 5.0
-
-# Values of each report that nobody optimises.
-_FILLED_IN = frozenset(
-    (
-        "config",
-        "done",
-        "date",
-        "timestamp",
-        "pid",
-        "hostname",
-        "node_ip",
-        "trial_id",
-        "experiment_tag",
-        "checkpoint_dir_name",
-    )
-)
 
 
 class TuneController:
@@ -82,7 +67,7 @@ class TuneController:
         self._unfinished = 0
         self.fatal: Exception | None = None  # why the search could not go on
         self._deadline: Any = None
-        self._required = self._required_metrics()
+        self._required = RequiredMetrics(experiment)
         self.start_time = time.time()
 
     # What schedulers use.
@@ -144,6 +129,37 @@ class TuneController:
         """Lets a paused trial be chosen before other paused ones."""
         if trial.status == Trial.PAUSED:
             self.record_status(trial, Trial.PENDING)
+
+    def total_resources(self) -> dict[str, float]:
+        """What the job has, by name."""
+        return dict(self._processes.known_resources())
+
+    def node_resources(self) -> list[dict[str, float]]:
+        """What each of the job's ranks has."""
+        return self._processes.node_resources()
+
+    @property
+    def _resource_updater(self) -> Totals:  # what Ray's examples of allocation functions ask
+        return Totals(self.total_resources())
+
+    def new_trials_fit(self) -> bool:
+        """Whether there is room for trials that are still to be created."""
+        request = self._scheduler.base_trial_resources
+        if self.search_ended or self._source.waits or request is None or not self._processes.room_for_another([request]):
+            return False
+        return self._processes.room_for(request)
+
+    def is_saved(self, trial: Trial) -> bool:
+        """Whether a running trial that is paused now goes on from where it is: a class saves itself then, a function must
+        have reported a checkpoint last."""
+        now = trial.last_result.get("training_iteration")
+        stored, saved = self._stored.get(trial.trial_id), trial.checkpoints.latest
+        return self._processes.is_class or now in {latest.iteration for latest in (stored, saved) if latest is not None}
+
+    def change_resources(self, trial: Trial, request: PlacementGroupFactory) -> None:
+        """Has a trial reserve something else when it starts next."""
+        trial.placement_group_factory = request
+        self._journal.append("resources", trial.trial_id, request)
 
     def checkpoint_in_store(self, trial: Trial) -> InStore | None:
         """The trial's present state in the object store; None when it reported none yet."""
@@ -326,7 +342,7 @@ class TuneController:
 
     def fill(self) -> None:
         """Starts trials as long as there is room."""
-        while (self._waiting or not self._source.ended) and not self._stopping and self._processes.room_for_another():
+        while (self._waiting or not self._source.ended) and not self._stopping and self._room_for_another():
             trial = self._scheduler.choose_trial_to_run(self)
             if trial is None:
                 if self._create() is None:
@@ -336,6 +352,14 @@ class TuneController:
                 return
             self._start(trial)
 
+    def _room_for_another(self) -> bool:
+        requests: set[PlacementGroupFactory] = set()
+        if self._scheduler.changes_resources:  # else trials are like each other
+            requests = {trial.placement_group_factory for trial in self._waiting.values()}
+            if (base := self._scheduler.base_trial_resources) is not None and not self._source.ended:
+                requests.add(base)
+        return self._processes.room_for_another(requests)
+
     def _start(self, trial: Trial) -> None:
         begin = self._begin.pop(trial.trial_id, None)
         saved = trial.checkpoints.latest
@@ -344,6 +368,7 @@ class TuneController:
         trial.start_time = trial.start_time or time.time()
         self._waiting.pop(trial.trial_id, None)
         trial.status = Trial.RUNNING
+        self._scheduler.on_trial_start(trial)
         self._processes.start(trial, begin)
         self._journal.append(
             "start", trial.trial_id, {"time": trial.start_time, "time_at_restore": trial.time_at_restore}
@@ -383,7 +408,7 @@ class TuneController:
             return
         trial.iterations_since_restore += 1
         result = trial.fill(report, report["done"])
-        self._check_metrics(trial, result)
+        self._required.check(trial, result)
         trial.update(result)
         stored = report.pop("stored", None)
         if stored is not None:
@@ -420,6 +445,7 @@ class TuneController:
         """A trial is done. `ended`: its function has returned, so there is nothing to stop."""
         running = trial.status == Trial.RUNNING
         self._unfinished -= 1
+        self._source.waits = False
         self._begin.pop(trial.trial_id, None)
         self._stored.pop(trial.trial_id, None)
         if running and self._experiment.checkpoint.checkpoint_at_end and self._processes.is_class:
@@ -457,6 +483,7 @@ class TuneController:
     def _fail(self, trial: Trial, error: Exception) -> None:
         """A trial failed for good."""
         self._unfinished -= 1
+        self._source.waits = False
         self._begin.pop(trial.trial_id, None)
         self._stored.pop(trial.trial_id, None)
         self.record_status(trial, Trial.ERROR)
@@ -467,29 +494,6 @@ class TuneController:
             self._give_up(error)
         elif self._experiment.failure.fail_fast:
             self._stop_all()
-
-    def _required_metrics(self) -> dict[str, str]:
-        """What each report must hold, and who wants it."""
-        names = {self._experiment.metric: "TuneConfig.metric"}
-        if self._scheduler.needs_metric:
-            names.setdefault(self._scheduler.metric, f"the metric of {type(self._scheduler).__name__}")
-        searched = self._searcher.metric
-        for name in searched if isinstance(searched, (list, tuple)) else [searched]:
-            names.setdefault(name, f"the metric of {type(self._searcher).__name__}")
-        return (
-            {name: whose for name, whose in names.items() if name is not None} if self._experiment.strict_metric else {}
-        )
-
-    def _check_metrics(self, trial: Trial, result: dict[str, Any]) -> None:
-        for name, whose in self._required.items():
-            try:
-                metric_of(result, name)
-            except KeyError:
-                reported = ", ".join(sorted(str(key) for key in result if key not in _FILLED_IN))
-                raise TuneError(
-                    f"{whose} is {name!r}, but trial {trial.trial_id} reported no such value; it reported: {reported}. "
-                    "Report it with each tune.report(), or name another metric"
-                ) from None
 
     def _give_up(self, error: Exception) -> None:
         self.fatal = error

@@ -26,7 +26,8 @@ class TrialScheduler:
     Notes
     -----
     Threading: all methods are called from the thread that runs the search. What they get as `controller` offers
-    ``get_trials()``, ``get_live_trials()``, ``pause_trial``, ``stop_trial``, ``unpause_trial`` and ``search_ended``.
+    ``get_trials()``, ``get_live_trials()``, ``pause_trial``, ``stop_trial``, ``unpause_trial``, ``total_resources()`` and
+    ``search_ended``.
     """
 
     CONTINUE = "CONTINUE"
@@ -36,6 +37,10 @@ class TrialScheduler:
 
     checkpoints_in_object_store = False
     """True: what trials save is also held in the object store, so that others go on from it without a disk."""
+
+    changes_resources = False
+    """True: trials do not all reserve the same; then `base_trial_resources` is what new ones do, if that is known."""
+    base_trial_resources: Any = None
 
     def __init__(self, metric: str | None = None, mode: str | None = None) -> None:
         if mode not in (None, "max", "min"):
@@ -95,6 +100,9 @@ class TrialScheduler:
         """The next trial to start, of those that are PENDING or PAUSED; None: none of them now."""
         trials = controller.waiting_trials()
         return trials[0] if trials else None
+
+    def on_trial_start(self, trial: Trial) -> None:
+        """A trial starts, or goes on in a new process."""
 
     def on_search_end(self) -> None:
         """The search is over; what was held of it is given up."""
