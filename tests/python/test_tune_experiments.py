@@ -114,8 +114,8 @@ def test_a_single_experiment_is_a_search(runtime: Any, tmp_path: Path) -> None:
     assert experiment.public_spec == {"stop": None, "num_samples": 2, "time_budget_s": None}
     analysis = tune.run(experiment, verbose=0)
     assert [trial.last_result["score"] for trial in analysis.trials] == [6, 6]
-    with pytest.raises(FileExistsError):
-        tune.run(experiment, verbose=0)
+    with pytest.raises(ValueError, match="folders of their own"):
+        tune.run([experiment, experiment], verbose=0)
 
 
 @pytest.mark.parametrize(

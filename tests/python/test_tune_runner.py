@@ -137,10 +137,38 @@ def test_registered_names_and_run(tmp_path: Path) -> None:
         tune.run(fails, storage_path=str(tmp_path), verbose=0)
 
 
-def test_an_existing_search_is_not_overwritten(tmp_path: Path) -> None:
-    fit(line, tmp_path, {"slope": 1})
-    with pytest.raises(FileExistsError, match="Tuner.restore"):
-        fit(line, tmp_path, {"slope": 1})
+def test_a_search_whose_name_is_taken_begins_anew_and_the_earlier_stays(tmp_path: Path, caplog: Any) -> None:
+    first = fit(line, tmp_path, {"slope": 1})
+    second = fit(line, tmp_path, {"slope": tune.grid_search([2, 3])})
+    assert "Tuner.restore" in caplog.text
+    assert [result.metrics["score"] for result in second] == [10, 15]
+    assert len(tune.ExperimentAnalysis(tmp_path / "s").trials) == 2
+    assert len(Tuner.restore(tmp_path / "s", line).fit()) == 2
+    # Put back, the earlier one is whole.
+    assert Path(first[0].path, "result.json").exists()
+    for file in ("tuner.pkl", "experiment.journal", "search_state.pkl"):
+        (tmp_path / "s" / f"{file}.1").replace(tmp_path / "s" / file)
+    (result,) = Tuner.restore(tmp_path / "s", line).fit()
+    assert (result.metrics["score"], result.path) == (5, first[0].path)
+
+
+def test_a_search_whose_name_is_that_of_one_that_runs_is_refused(tmp_path: Path) -> None:
+    class Again(tune.Callback):
+        seen: str = ""
+
+        def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any) -> None:
+            if not self.seen:
+                with pytest.raises(FileExistsError) as error:
+                    fit(line, tmp_path, {"slope": 1})
+                self.seen = str(error.value)
+                with pytest.raises(FileExistsError, match="runs"):
+                    Tuner.restore(tmp_path / "s", line).fit()
+
+    again = Again()
+    grid = fit(line, tmp_path, {"slope": 1}, run={"callbacks": [again]})
+    assert "another RunConfig.name" in again.seen
+    assert grid[0].metrics["score"] == 5
+    assert not list((tmp_path / "s").glob("*.1"))
 
 
 def test_dataframe(tmp_path: Path) -> None:

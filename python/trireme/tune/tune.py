@@ -99,6 +99,9 @@ def run(
                 max_failures=max_failures,
             )
         ]
+    paths = [experiment.path for experiment in experiments]
+    if len(set(paths)) < len(paths):
+        raise ValueError(f"experiments need folders of their own; these have {', '.join(paths)}")
     resume_config = resume_config or _resume_config(resume)
     if resume_config is not None and name is None and not isinstance(run_or_experiment, (Experiment, list, tuple)):
         raise ValueError("resume needs the name of the search")

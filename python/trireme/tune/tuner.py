@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import os
 import pickle
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from trireme.train._config import RunConfig
-from trireme.tune.execution.journal import JOURNAL_FILE
+from trireme.tune.execution.journal import JOURNAL_FILE, set_aside
 from trireme.tune.execution.resume import is_search
 from trireme.tune.result_grid import ResultGrid
 from trireme.tune.setup import experiment_name, make_experiment
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from trireme.tune.execution.tune_controller import TuneController
 
 TUNER_FILE = "tuner.pkl"
+
+logger = logging.getLogger("trireme.tune")
 
 
 class Tuner:
@@ -68,7 +71,7 @@ class Tuner:
         TuneError
             The search cannot be run as defined.
         FileExistsError
-            There is a search of that name.
+            A search of that name runs now. (One that has ended stays in the folder, under numbered names: see docs/tune.md.)
         """
         from trireme.tune.execution.room import Room, run_together
 
@@ -95,9 +98,12 @@ class Tuner:
         )
         path = os.path.join(str(self._run_config.storage_path), name)
         if self._resume is None and is_search(path):
-            raise FileExistsError(
-                f"{path!r} holds a search already; go on with it by Tuner.restore(path, trainable), or "
-                "give another RunConfig.name"
+            number = set_aside(path, TUNER_FILE)
+            logger.warning(
+                "%r holds a search already; it stays there as number %d, and this one begins anew. Tuner.restore(path, trainable) "
+                "would go on with it",
+                path,
+                number,
             )
         os.makedirs(path, exist_ok=True)
         saved = self._pickled() if self._resume is None else None

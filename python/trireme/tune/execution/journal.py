@@ -7,6 +7,7 @@ replaced by renaming; the records after it are replayed.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pickle
 import struct
@@ -27,21 +28,25 @@ class Journal:
     """Appends records.
 
     Threading: one thread.
-    Errors:    OSError of the file system.
+    Errors:    FileExistsError when another search writes there; OSError of the file system.
     """
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
         path = os.path.join(folder, JOURNAL_FILE)
-        records, size = _scan(path)
-        self.count = sum(1 for _ in records)
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        if size() == 0:
-            os.ftruncate(self._file, 0)
-            os.write(self._file, _MAGIC)
-        else:
-            os.ftruncate(self._file, size())  # what a death cut off
-            os.lseek(self._file, 0, os.SEEK_END)
+        # A file object: it is closed, and with it the lock given up, also when the search never comes to its end.
+        self._file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644), "wb", buffering=0)
+        try:
+            _lock(self._file.fileno(), folder)
+            records, size = _scan(path)
+            self.count = sum(1 for _ in records)
+            self._file.truncate(size())  # what a death cut off
+            self._file.seek(0, os.SEEK_END)
+            if size() == 0:
+                self._file.write(_MAGIC)
+        except BaseException:
+            self._file.close()
+            raise
         self._next_state = 0.0
 
     def append(self, kind: str, trial_id: str, data: Any) -> None:
@@ -52,7 +57,7 @@ class Journal:
             import cloudpickle  # a configuration with lambdas or local classes
 
             payload = cloudpickle.dumps((kind, trial_id, data))
-        os.write(self._file, _HEADER.pack(len(payload), zlib.crc32(payload)) + payload)
+        self._file.write(_HEADER.pack(len(payload), zlib.crc32(payload)) + payload)
         self.count += 1
 
     def state_due(self) -> bool:
@@ -73,9 +78,7 @@ class Journal:
 
     def close(self) -> None:
         """No more records."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        self._file.close()
 
 
 def read_journal(folder: str) -> Iterator[tuple[str, str, Any]]:
@@ -101,6 +104,39 @@ def read_state(folder: str) -> dict[str, Any] | None:
         return None
     with open(path, "rb") as file:
         return pickle.load(file)
+
+
+def set_aside(folder: str, *others: str) -> int:
+    """Gives the journal in a folder, its state and the `others` beside it a number behind their names, which it returns.
+
+    Raises
+    ------
+    FileExistsError
+        The search runs.
+    """
+    file = os.open(os.path.join(folder, JOURNAL_FILE), os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        _lock(file, folder)
+        number = 1
+        while os.path.exists(os.path.join(folder, f"{JOURNAL_FILE}.{number}")):
+            number += 1
+        for name in (JOURNAL_FILE, STATE_FILE, *others):
+            path = os.path.join(folder, name)
+            if os.path.exists(path):
+                os.replace(path, f"{path}.{number}")
+    finally:
+        os.close(file)
+    return number
+
+
+def _lock(file: int, folder: str) -> None:
+    """Until it is closed, nobody else gets it; where the file system knows no locks, everybody does."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise FileExistsError(f"a search runs in {folder!r} now; give this one another RunConfig.name") from None
+    except OSError:
+        pass
 
 
 def _scan(path: str) -> tuple[Iterator[bytes], Any]:
