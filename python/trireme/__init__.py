@@ -87,6 +87,7 @@ __getattr__, __dir__ = _attach(
         "data",
         "datasets",
         "experimental",
+        "job_config",
         "rl",
         "runtime_context",
         "runtime_env",

@@ -12,7 +12,6 @@ from trireme import _init, _options, _state
 from trireme._functions import Arity, Exported, Meta, arity_of, export, export_spec, imported, key_of
 from trireme._ids import ActorID
 from trireme._native import Caller, NativeError, _loading_ref
-from trireme._object_ref import ObjectRef
 from trireme._remote_function import _placement, code_flags, count_returns, wrap_returns
 from trireme._serialization import pack_args
 from trireme.exceptions import PendingCallsLimitExceeded, RaySystemError
@@ -394,7 +393,7 @@ class ActorClass:
         native.env_key, native.env = _runtime_env.for_process(options.get("runtime_env"))
         native.max_restarts = options.get("max_restarts", 0)
         native.max_task_retries = options.get("max_task_retries", 0)
-        native.detached = options.get("lifetime") == "detached"
+        native.detached = (options.get("lifetime") or _state.job.get("default_actor_lifetime")) == "detached"
         if options.get("name"):
             native.name = full_name(options["name"], options.get("namespace"))
         return native

@@ -12,6 +12,7 @@ from trireme import _collecting, _state
 
 if TYPE_CHECKING:
     from trireme._log_config import LoggingConfig
+    from trireme.job_config import JobConfig
 
 #: Under this key rank 0 keeps the job's settings for all workers.
 JOB_KEY = b"trireme:job\0\0\0\0\0"
@@ -38,7 +39,6 @@ _WITHOUT_MEANING = {
     "enable_resource_isolation": "the launcher's control groups hold already",
     "system_reserved_cpu": "there are no system processes to reserve for",
     "system_reserved_memory": "there are no system processes to reserve for",
-    "job_config": "give runtime_env and namespace to init()",
 }
 
 
@@ -120,6 +120,7 @@ def init(
     object_store_memory: int | None = None,
     namespace: str | None = None,
     runtime_env: dict[str, Any] | None = None,
+    job_config: JobConfig | None = None,
     ignore_reinit_error: bool = False,
     include_dashboard: bool | None = None,
     configure_logging: bool = True,
@@ -149,6 +150,8 @@ def init(
         Where names of actors are looked up and made unless they say otherwise.
     runtime_env
         For all workers: see trireme.runtime_env.RuntimeEnv.
+    job_config
+        A trireme.job_config.JobConfig, for what the other arguments do not say.
     ignore_reinit_error
         A second call gives the context of the first instead of an error.
     log_to_driver
@@ -180,6 +183,7 @@ def init(
             object_store_memory=object_store_memory,
             namespace=namespace,
             runtime_env=runtime_env,
+            job_config=job_config,
             include_dashboard=include_dashboard,
             configure_logging=configure_logging,
             logging_level=logging_level,
@@ -202,6 +206,8 @@ def init(
                 f"trireme.init() after trireme.shutdown(): the {_ranks - 1} other ranks of this job ended with shutdown(), and "
                 f"nothing can start them again; call shutdown() once, at the end"
             )
+        config = _job_config(job_config)
+        namespace = namespace or config.ray_namespace
         _check(num_cpus, num_gpus, resources, labels, object_store_memory, namespace)
         _check_logging_config(logging_config)
         _explain(address, include_dashboard, others)
@@ -210,9 +216,11 @@ def init(
         job = {
             "job_id": os.urandom(4).hex(),
             "namespace": namespace or os.urandom(8).hex(),
-            "sys_path": [os.path.abspath(place) for place in sys.path],
+            "sys_path": [*config.code_search_path, *(os.path.abspath(place) for place in sys.path)],
             "cwd": os.getcwd(),
-            "runtime_env": _runtime_env.normal(runtime_env),
+            "runtime_env": _runtime_env.normal(config.runtime_env if runtime_env is None else runtime_env),
+            "metadata": config.metadata,
+            "default_actor_lifetime": config.default_actor_lifetime,
             "log_to_driver": log_to_driver,
             "logging_config": logging_config,
             "cpp_libraries": _loaded_libraries(),
@@ -429,6 +437,16 @@ def _check(num_cpus: Any, num_gpus: Any, resources: Any, labels: Any, arena: Any
         raise ValueError(f"object_store_memory must be a number of bytes > 0, not {arena!r}")
     if namespace is not None and (not isinstance(namespace, str) or not namespace):
         raise ValueError(f"namespace must be a text that is not empty, not {namespace!r}")
+
+
+def _job_config(config: Any) -> JobConfig:
+    from trireme.job_config import JobConfig
+
+    if config is None:
+        return JobConfig()
+    if not isinstance(config, JobConfig):
+        raise TypeError(f"job_config must be a JobConfig, not {config!r}")
+    return config
 
 
 def _check_logging_config(config: Any) -> None:

@@ -68,7 +68,7 @@ def test_names_that_have_another_place_here():
 
 @pytest.mark.parametrize(
     "name",
-    "_raylet air air.config air.session cloudpickle cluster_utils experimental.tqdm_ray runtime_context runtime_env "
+    "_raylet air air.config air.session cloudpickle cluster_utils experimental.tqdm_ray job_config runtime_context runtime_env "
     "train train.torch tune tune.context tune.logger.csv tune.logger.json tune.logger.tensorboardx tune.syncer "
     "util.accelerators util.annotations tune.schedulers tune.search util.joblib util.metrics util.multiprocessing "
     "util.scheduling_strategies util.state".split(),

@@ -188,6 +188,7 @@ def _job_rows(timeout: float) -> list[dict[str, Any]]:
             "status": "RUNNING",
             "entrypoint": " ".join(described.command) if described else "",
             "start_time": int(described.started * 1000) if described else 0,
+            "metadata": dict(_state.job.get("metadata", {})),
         }
     ]
 

@@ -98,6 +98,7 @@ class JobState(State):
     status: str
     entrypoint: str
     start_time: int  # milliseconds since the epoch
+    metadata: dict[str, str]  # of its JobConfig
 
 
 @dataclass
