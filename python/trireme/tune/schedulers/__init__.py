@@ -6,6 +6,7 @@ from trireme.tune.schedulers.hyperband import HyperBandScheduler
 from trireme.tune.schedulers.median_stopping_rule import MedianStoppingRule
 from trireme.tune.schedulers.pb2 import PB2
 from trireme.tune.schedulers.pbt import PopulationBasedTraining
+from trireme.tune.schedulers.pbt_replay import PopulationBasedTrainingReplay
 from trireme.tune.schedulers.resource_changing_scheduler import (
     DistributeResources,
     DistributeResourcesToTopJob,
@@ -23,6 +24,7 @@ __all__ = [
     "HyperBandScheduler",
     "MedianStoppingRule",
     "PopulationBasedTraining",
+    "PopulationBasedTrainingReplay",
     "ResourceChangingScheduler",
     "TrialScheduler",
     "create_scheduler",

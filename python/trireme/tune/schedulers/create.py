@@ -17,6 +17,7 @@ _KNOWN = {
     "medianstopping": ("median_stopping_rule", "MedianStoppingRule"),
     "pb2": ("pb2", "PB2"),
     "pbt": ("pbt", "PopulationBasedTraining"),
+    "pbt_replay": ("pbt_replay", "PopulationBasedTrainingReplay"),
     "resource_changing": ("resource_changing_scheduler", "ResourceChangingScheduler"),
 }
 

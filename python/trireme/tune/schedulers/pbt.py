@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -57,7 +58,8 @@ class PopulationBasedTraining(TrialScheduler):
     custom_explore_fn
         Called with the changed configuration; returns the one to use.
     log_config
-        True: each change is appended to ``pbt_global.txt`` and ``pbt_policy_<trial>.txt`` in the experiment's folder.
+        True: each change is appended to ``pbt_global.txt`` in the experiment's folder; ``pbt_policy_<trial>.txt`` has those
+        that a trial, and whom it went on from, came through, for `PopulationBasedTrainingReplay`.
     require_attrs
         False: reports without `time_attr` or metric are passed over.
     synch
@@ -171,7 +173,7 @@ class PopulationBasedTraining(TrialScheduler):
             return False
         config, changes = self.changed(controller, trial, donor)
         if self._log_config:
-            self._log(controller.experiment_path, trial, donor, config, changes)
+            self._log(controller.experiment_path, trial, donor, checkpoint.iteration, config, changes)
         base_tag = trial.experiment_tag.split("@perturbed")[0]
         tag = ",".join(f"{key}={_short(config[key])}" for key in self._mutations if key in config)
         controller.exploit(trial, donor, checkpoint, config, f"{base_tag}@perturbed[{tag}]")
@@ -190,21 +192,27 @@ class PopulationBasedTraining(TrialScheduler):
         return explore(donor.config, self._mutations, self._resample, self._factors, self._custom, self._rng)
 
     def _log(
-        self, folder: str, trial: Trial, donor: Trial, config: Mapping[str, Any], changes: Mapping[str, Any]
+        self, folder: str, trial: Trial, donor: Trial, at: int, config: Mapping[str, Any], changes: Mapping[str, Any]
     ) -> None:
         line = json.dumps(
             [
                 trial.trial_id,
                 donor.trial_id,
                 trial.last_result.get("training_iteration", 0),
-                donor.last_result.get("training_iteration", 0),
+                at,
                 donor.config,
                 config,
                 changes,
             ],
             default=str,
         )
-        for name in ("pbt_global.txt", f"pbt_policy_{trial.trial_id}.txt"):
+        # How the donor came to where it is, is from now on how the trial did.
+        policy, of_donor = f"pbt_policy_{trial.trial_id}.txt", os.path.join(folder, f"pbt_policy_{donor.trial_id}.txt")
+        if os.path.exists(of_donor):
+            shutil.copyfile(of_donor, os.path.join(folder, policy))
+        elif os.path.exists(os.path.join(folder, policy)):
+            os.remove(os.path.join(folder, policy))
+        for name in ("pbt_global.txt", policy):
             with open(os.path.join(folder, name), "a", encoding="utf-8") as file:
                 file.write(line + "\n")
 
