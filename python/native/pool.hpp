@@ -80,6 +80,8 @@ class Pool final : public Runner, public core::SideQueue, public scheduler::Poll
   /// Any thread. What has that key here ends, or will as soon as it comes here.
   /// False: it is not here. Should it come later, it does not run.
   bool cancel(std::uint64_t key, core::CancelOptions options);
+  /// Any thread: the task with these resources ends, which were taken back with its placement group.
+  void end_revoked(scheduler::HolderId holder);
   /// For a rank that joins later: what was cancelled and is not to run there either. Any thread; there:
   /// hear_cancelled().
   Bytes cancelled_keys() const;
@@ -127,6 +129,7 @@ class Pool final : public Runner, public core::SideQueue, public scheduler::Poll
   Worker* find(std::uint32_t index, std::uint64_t id) const;
   void after(std::function<void()> step) { after_.push_back(std::move(step)); }
   void fail_later(detail::CellRef call, detail::ErrorInfo error, bool exportable = false);
+  detail::ErrorInfo revoked_error() const;
   /// Runs what was put aside while the lock was held.
   void unlock_and_run(Lock& lock);
   std::vector<int> take_gpus(double amount);

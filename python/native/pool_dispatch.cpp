@@ -83,6 +83,11 @@ void Pool::submit(detail::TaskBase* task) {
 }
 
 void Pool::run_task(detail::TaskBase* task) {
+  if (const auto holder = body_of(task).holder; holder.holders != nullptr) {
+    core::post(*context_.host, [this, holder] {
+      holder.holders->when_revoked(holder.holder, [this, holder] { end_revoked(holder.holder); });
+    });
+  }
   Lock lock(mutex_);
   enqueue({CellRef::share(task), false}, false);
   dispatch();
@@ -469,6 +474,47 @@ bool Pool::cancel(std::uint64_t key, core::CancelOptions options) {
   for (const auto& result : results) cancel_result(result, options);
   for (const auto& child : children) session_.core().cancels().everywhere(child.key, options, {});
   return found;
+}
+
+detail::ErrorInfo Pool::revoked_error() const {
+  auto error = core::runtime_error(context_, Errc::worker_lost, "the placement group of the task was removed");
+  error.type = "TaskPlacementGroupRemoved";
+  return error;
+}
+
+void Pool::end_revoked(scheduler::HolderId holder) {
+  Lock lock(mutex_);
+  const auto holds = [holder](const CellRef& call) {
+    const auto& held = body_of(invocation_of(call)).holder;
+    return held.holders != nullptr && held.holder == holder;
+  };
+  const auto queued =
+      std::find_if(pending_.begin(), pending_.end(), [&](const Queued& each) { return holds(each.call); });
+  if (queued != pending_.end()) {
+    auto taken = std::move(*queued);
+    pending_.erase(queued);
+    queued_.fetch_sub(1, std::memory_order_relaxed);
+    fail_later(taken.call, revoked_error(), taken.exportable);
+  } else {
+    const auto at = std::find_if(flights_.begin(), flights_.end(), [&](const auto& each) {
+      return !each.second->actor_call && holds(each.second->call);
+    });
+    if (at != flights_.end()) {
+      auto& flight = *at->second;
+      auto& worker = *flight.worker;
+      flight.revoked = true;
+      auto waits = std::uint32_t{WorkerPage::kQueued};
+      if (flight.slot >= 0 && !worker.tasks.empty() && worker.tasks.front() != flight.token &&
+          worker.end.page().slots[flight.slot].compare_exchange_strong(waits, WorkerPage::kTakenBack,
+                                                                       std::memory_order_acq_rel)) {
+        auto taken = finished(worker, flight.token);
+        fail_later(taken->call, revoked_error());
+      } else {
+        kill_process(worker, SIGKILL);
+      }
+    }
+  }
+  unlock_and_run(lock);
 }
 
 Bytes Pool::cancelled_keys() const {

@@ -268,7 +268,9 @@ void Pool::on_worker_gone(Lock& lock, Worker& worker, int status) {
     const auto slot = worker.end.page().slots[flight.slot].load(std::memory_order_acquire);
     const bool begun = slot == WorkerPage::kStarted;
     if (std::exchange(first, false) && worker.waits == 0) vacate(worker, text);
-    if (flight.cancelled) {
+    if (flight.revoked) {
+      fail_later(flight.call, revoked_error());
+    } else if (flight.cancelled) {
       fail_later(flight.call, core::runtime_error(context_, Errc::cancelled, text.kind->name + " was cancelled"));
     } else if (closing_) {
       fail_later(flight.call, core::runtime_error(context_, Errc::shutdown, "the job ends"));

@@ -51,6 +51,7 @@ struct InFlight : CachedBlock {
   std::int32_t slot = -1;  ///< of the pipeline; tasks
   std::uint32_t attempt = 0;
   bool cancelled = false;
+  bool revoked = false;  ///< the resources that it holds were taken back
   bool actor_call = false;
   Nanos sent = 0;
   std::uint64_t yielded = 0;            ///< values of a streaming task

@@ -151,5 +151,6 @@ _BY_TYPE: dict[str, Any] = {
     "ActorDiedError": exceptions.ActorDiedError,
     "RuntimeEnvSetupError": exceptions.RuntimeEnvSetupError,
     "ActorUnschedulableError": exceptions.ActorUnschedulableError,
+    "TaskPlacementGroupRemoved": exceptions.TaskPlacementGroupRemoved,
 }
 

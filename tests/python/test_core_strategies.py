@@ -239,6 +239,91 @@ def test_a_removed_group_ends_its_actors(runtime):
     remove_placement_group(again)
 
 
+def test_a_removed_group_ends_its_tasks(runtime, tmp_path):
+    from trireme.util import placement_group, remove_placement_group
+    from trireme.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+    @runtime.remote(max_retries=-1)
+    def holds(path):
+        import os
+        import time
+
+        with open(path, "a") as file:
+            file.write(f"{os.getpid()}\n")
+        time.sleep(600)
+
+    @runtime.remote(num_cpus=0)
+    def waits_inside(holds, inside, path):
+        import trireme
+
+        trireme.get(holds.options(num_cpus=0.01, scheduling_strategy=inside).remote(path))
+
+    @runtime.remote(num_cpus=0.01)
+    def quick(value):
+        return value
+
+    groups = [placement_group([{"CPU": 1}], "STRICT_PACK") for _ in range(2)]
+    for group in groups:
+        assert group.wait(60)
+    gone, stays = (PlacementGroupSchedulingStrategy(group, 0) for group in groups)
+    # One that runs, one that waits behind it, one whose worker is blocked; and in another group one that is not touched.
+    assert runtime.get(quick.options(scheduling_strategy=gone).remote(1), timeout=60) == 1
+    runs = holds.options(num_cpus=0.9, scheduling_strategy=gone).remote(tmp_path / "runs")
+    blocked = waits_inside.options(num_cpus=0.05, scheduling_strategy=gone).remote(holds, gone, tmp_path / "blocked")
+    other = holds.options(num_cpus=0.9, scheduling_strategy=stays).remote(tmp_path / "other")
+    eventually(lambda: all((tmp_path / name).exists() for name in ("runs", "blocked", "other")))
+    waits = holds.options(num_cpus=0.9, scheduling_strategy=gone).remote(tmp_path / "waits")
+    remove_placement_group(groups[0])
+    for ref in (runs, blocked):
+        with pytest.raises(runtime.exceptions.TaskPlacementGroupRemoved, match="placement group of the task was removed"):
+            runtime.get(ref, timeout=60)
+    with pytest.raises(runtime.exceptions.RayError):
+        runtime.get(waits, timeout=60)
+    pids = [int(pid) for pid in (tmp_path / "runs").read_text().split()]
+    assert len(pids) == 1  # it was not tried again
+    assert not (tmp_path / "waits").exists()
+    # What it held is free, at once and in this group's place.
+    again = placement_group([{"CPU": 1}], "STRICT_PACK")
+    assert again.wait(60)
+    inside = PlacementGroupSchedulingStrategy(again, 0)
+    assert runtime.get(quick.options(num_cpus=1, scheduling_strategy=inside).remote(2), timeout=60) == 2
+    assert not other._ref.ready
+    runtime.cancel(other, force=True)
+    with pytest.raises(runtime.exceptions.RayError):
+        runtime.get(other, timeout=60)
+    for group in (groups[1], again):
+        remove_placement_group(group)
+
+
+def test_tasks_of_removed_groups_by_the_dozen(runtime):
+    from trireme.util import placement_group, remove_placement_group
+    from trireme.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+    @runtime.remote(num_cpus=0.01)
+    def short(i):
+        import time
+
+        time.sleep(0.001 * (i % 7))
+        return i
+
+    # Each outcome is one of the two, whatever was removed when; and nothing is left behind.
+    for _ in range(5):
+        group = placement_group([{"CPU": 1}], "STRICT_PACK")
+        assert group.wait(60)
+        refs = [short.options(scheduling_strategy=PlacementGroupSchedulingStrategy(group, 0)).remote(i) for i in range(40)]
+        runtime.wait(refs, num_returns=5, timeout=60)
+        remove_placement_group(group)
+        for i, ref in enumerate(refs):
+            try:
+                assert runtime.get(ref, timeout=60) == i
+            except runtime.exceptions.RayError as error:
+                assert not isinstance(error, runtime.exceptions.GetTimeoutError)
+    everything = placement_group([{"CPU": node["Resources"]["CPU"]} for node in runtime.nodes()], "STRICT_SPREAD")
+    assert everything.wait(60)
+    remove_placement_group(everything)
+    assert runtime.get(short.remote(3), timeout=60) == 3
+
+
 def test_labels_of_bundles(runtime, where, ranks):
     from trireme.util import placement_group, remove_placement_group
     from trireme.util.scheduling_strategies import PlacementGroupSchedulingStrategy

@@ -205,8 +205,8 @@ def _parse_selectors(selectors: Any, bundles: int) -> list[list[Any]]:
 
 
 def remove_placement_group(placement_group: PlacementGroup) -> None:
-    """Gives the reserved resources back. Actors in it are ended, and what waits for it fails; tasks that run go on to
-    their end, and hold what they have until then."""
+    """Gives the reserved resources back. Actors and tasks in it are ended (ActorDiedError, TaskPlacementGroupRemoved), and what
+    waits for it fails. C++ tasks go on to their ends, and hold what they have until then."""
     if not isinstance(placement_group, PlacementGroup):
         raise TypeError(f"remove_placement_group() needs a PlacementGroup, not {placement_group!r}")
     placement_group._native.remove()
