@@ -8,6 +8,17 @@ from collections.abc import Callable
 from typing import Any
 
 
+def _module(package: str, name: str) -> Any:
+    full = f"{package}.{name}"
+    try:
+        return importlib.import_module(full)
+    except ModuleNotFoundError as error:
+        if error.name != full:
+            raise
+        # A part that is not installed; hasattr() can be asked about it.
+        raise AttributeError(f"module {package!r} has no attribute {name!r}: there is no {full}") from None
+
+
 def attach(
     package: str, names: dict[str, str], modules: tuple[str, ...] = ()
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
@@ -29,7 +40,7 @@ def attach(
             module = importlib.import_module(where if where.startswith("trireme") else f"{package}.{where}")
             value = getattr(module, name)
         elif name in modules:
-            value = importlib.import_module(f"{package}.{name}")
+            value = _module(package, name)
         else:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         setattr(sys.modules[package], name, value)

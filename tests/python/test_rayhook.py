@@ -267,3 +267,14 @@ def test_a_placement_group_that_can_never_be_placed_waits_too(tmp_path):
     done = run_program(tmp_path, program, "--ray")
     assert done.stdout.splitlines() == ["False PENDING", "0", "True", "REMOVED"], done.stderr
     assert "unobtainium" in done.stderr
+
+
+def test_a_part_that_is_not_there_can_be_asked_about():
+    import ray
+
+    for module, where in ((trireme, "trireme"), (ray, "ray")):
+        assert not hasattr(module, "data")
+        with pytest.raises(AttributeError, match=f"module '{where}' has no attribute 'data'"):
+            module.data.range(3)
+    with pytest.raises(ModuleNotFoundError, match="ray.data"):
+        import ray.data  # noqa: F401
