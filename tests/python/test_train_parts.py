@@ -35,7 +35,6 @@ from trireme.train._storage import RunFolder
         (lambda: train.CheckpointConfig(checkpoint_score_order="best"), "'max' or 'min'"),
         (lambda: train.RunConfig(name="a/b"), "name"),
         (lambda: train.RunConfig(storage_path="s3://bucket"), "storage_path"),
-        (lambda: train.SyncConfig(sync_artifacts=True), "sync_artifacts"),
         (lambda: train.DataConfig(datasets_to_split="train"), "datasets_to_split"),
     ],
 )
@@ -63,6 +62,10 @@ def test_trainer_refuses_what_is_not_its_own(tmp_path: Path) -> None:
         train.DataParallelTrainer(lambda: None, scaling_config=2)
     trainer = train.DataParallelTrainer(lambda: None, run_config=train.RunConfig(storage_path=tmp_path, stop={"a": 1}))
     with pytest.raises(ValueError, match="stop only work under trireme.tune.Tuner"):
+        trainer.fit()
+    sync = train.SyncConfig(sync_artifacts=True)
+    trainer = train.DataParallelTrainer(lambda: None, run_config=train.RunConfig(storage_path=tmp_path, sync_config=sync))
+    with pytest.raises(ValueError, match="sync_config.sync_artifacts only work under trireme.tune.Tuner"):
         trainer.fit()
 
 

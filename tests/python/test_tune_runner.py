@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from trireme import tune
-from trireme.tune import TuneConfig, Tuner
+from trireme.tune import Tuner
 from tune_searches import fit, line
 
 pytestmark = pytest.mark.usefixtures("runtime")
@@ -105,6 +105,25 @@ def test_context(tmp_path: Path) -> None:
     assert result.metrics["folder"] == result.path
     assert Path(result.path, "here.txt").exists()
     assert result.metrics["bundles"] == [{"CPU": 1}]
+
+
+def test_artifacts_are_in_the_storage_at_once(tmp_path: Path, monkeypatch: Any) -> None:
+    def writes(config: dict[str, Any]) -> None:
+        Path("artifact.txt").write_text("kept")
+        kept = Path(config["storage"]).rglob("artifact.txt")
+        tune.report({"score": len(list(kept))})
+
+    sync = tune.SyncConfig(sync_artifacts=True)
+    (result,) = fit(writes, tmp_path, {"storage": str(tmp_path)}, run={"sync_config": sync})
+    assert result.metrics["score"] == 1
+    assert Path(result.path, "artifact.txt").read_text() == "kept"
+    from trireme import train
+
+    with pytest.raises(ValueError, match="sync_artifacts"):
+        fit(train.DataParallelTrainer(lambda: None), tmp_path / "trainer", run={"sync_config": sync})
+    monkeypatch.setenv("RAY_CHDIR_TO_TRIAL_DIR", "0")
+    with pytest.raises(ValueError, match="RAY_CHDIR_TO_TRIAL_DIR"):
+        fit(writes, tmp_path / "other", run={"sync_config": sync})
 
 
 def test_output_goes_to_files(tmp_path: Path) -> None:

@@ -221,23 +221,24 @@ class CheckpointConfig:
 
 @dataclass
 class SyncConfig:
-    """Here for programs that pass it. Results are written straight to `RunConfig.storage_path`, so there is nothing
-    to synchronise, and asking for it is an error.
+    """What of a trial's files is brought into `RunConfig.storage_path`. A trial of Tune works in its folder there, so all that
+    it writes is in place at once: there is nothing to wait for, and nothing that can be late.
 
     Parameters
     ----------
+    sync_period, sync_timeout
+        In seconds: how old what is there may be, and how long bringing it there may take.
     sync_artifacts
-        Only False: a worker that wants a file kept puts it into a checkpoint or writes it below the trial's folder.
+        True: files that a trial writes into its working directory are kept. Under `Trainer.fit` it is an error, for workers
+        have no such directory: put files into a reported checkpoint.
+    sync_artifacts_on_checkpoint
+        Also at each checkpoint.
     """
 
+    sync_period: float = 300
+    sync_timeout: float = 1800
     sync_artifacts: bool = False
-
-    def __post_init__(self) -> None:
-        if self.sync_artifacts:
-            raise ValueError(
-                "SyncConfig.sync_artifacts is not supported: put the files into a reported checkpoint, or write them "
-                "below get_context().get_trial_dir()"
-            )
+    sync_artifacts_on_checkpoint: bool = True
 
 
 @dataclass

@@ -252,6 +252,8 @@ def _refuse_tune_options(config: RunConfig) -> None:
         given.append("failure_config.fail_fast")
     if config.checkpoint_config.checkpoint_frequency or config.checkpoint_config.checkpoint_at_end is not None:
         given.append("checkpoint_config.checkpoint_frequency/checkpoint_at_end")
+    if config.sync_config is not None and config.sync_config.sync_artifacts:
+        given.append("sync_config.sync_artifacts")
     if given:
         raise ValueError(
             f"RunConfig: {', '.join(given)} only work under trireme.tune.Tuner; a trainer's function decides itself "

@@ -74,6 +74,12 @@ def make_experiment(
     callbacks = list(run_config.callbacks or ())
     if os.environ.get("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS") != "1":
         callbacks += [logger() for logger in DEFAULT_LOGGERS if not any(isinstance(c, logger) for c in callbacks)]
+    change_directory = os.environ.get("RAY_CHDIR_TO_TRIAL_DIR", "1") != "0"
+    if run_config.sync_config is not None and run_config.sync_config.sync_artifacts:
+        if not change_directory:
+            raise ValueError("SyncConfig.sync_artifacts: with RAY_CHDIR_TO_TRIAL_DIR=0 trials have no directory of their own")
+        if hasattr(trainable, "as_trainable"):
+            raise ValueError("SyncConfig.sync_artifacts: a trainer's workers have none; put files into a reported checkpoint")
     return Experiment(
         trainable=resolved,
         trainable_name=trainable_name,
@@ -97,7 +103,7 @@ def make_experiment(
         trial_dirname_creator=tune_config.trial_dirname_creator,
         log_to_file=_log_files(run_config.log_to_file),
         runtime_env=run_config.worker_runtime_env,
-        change_directory=os.environ.get("RAY_CHDIR_TO_TRIAL_DIR", "1") != "0",
+        change_directory=change_directory,
         strict_metric=os.environ.get("TUNE_DISABLE_STRICT_METRIC_CHECKING") != "1",
     )
 

@@ -7,7 +7,7 @@ import datetime
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from trireme.train._config import CheckpointConfig, FailureConfig, RunConfig
+from trireme.train._config import CheckpointConfig, FailureConfig, RunConfig, SyncConfig
 from trireme.tune.analysis.experiment_analysis import ExperimentAnalysis
 from trireme.tune.callback import Callback
 from trireme.tune.error import TuneError
@@ -41,6 +41,7 @@ def run(
     log_to_file: bool | str | tuple[str, str] = False,
     trial_name_creator: Callable[[Any], str] | None = None,
     trial_dirname_creator: Callable[[Any], str] | None = None,
+    sync_config: SyncConfig | None = None,
     fail_fast: bool | str = False,
     resume: bool | str | None = None,
     resume_config: ResumeConfig | None = None,
@@ -128,6 +129,7 @@ def run(
             log_to_file=experiment.spec["log_to_file"],
             callbacks=callbacks,  # type: ignore[arg-type]
             checkpoint_config=experiment.spec["checkpoint_config"],
+            sync_config=sync_config,
             failure_config=FailureConfig(max_failures=experiment.spec["max_failures"], fail_fast=fail_fast),
         )
         tuners.append(_tuner(experiment, tune_config, run_config, resume_config))
