@@ -44,7 +44,9 @@ enum class MessageType : std::uint8_t {
   cancel = 33,         ///< is the call with this key with you? It is to end, or not to begin
   cancel_answer = 34,  ///< whether it was
   cancel_result = 35,  ///< to a result's owner: cancel the call that makes it
-  end,                 ///< none: one more than the last
+  control = 36,        ///< a question of the layers above, see control.hpp
+  control_answer = 37,
+  end,  ///< none: one more than the last
 };
 /// Was a type once.
 inline constexpr auto kUnusedMessageType = static_cast<MessageType>(14);

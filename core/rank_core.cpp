@@ -15,6 +15,7 @@ RankCore::RankCore(Host& host, transport::Router& router, const Clock& clock, ob
       actors_(context_, refs_, holders_, tasks_, cluster_),
       names_(context_, refs_),
       cancels_(context_, refs_),
+      control_(context_, refs_),
       membership_(
           [&]() -> Context& {
             context_.self = router.self();
@@ -104,6 +105,7 @@ void RankCore::rank_dead(Rank dead) {
   refs_.on_rank_dead(dead);
   tasks_.on_rank_dead(dead);
   cancels_.on_rank_dead(dead);
+  control_.on_rank_dead(dead);
   groups_.fail_groups_of(dead);
   if (!leaving_.empty() && !leaving_[dead]) {
     leaving_[dead] = true;

@@ -10,6 +10,7 @@
 
 #include "core/actors.hpp"
 #include "core/cancel.hpp"
+#include "core/control.hpp"
 #include "core/holders.hpp"
 #include "core/membership.hpp"
 #include "core/names.hpp"
@@ -51,6 +52,7 @@ class RankCore final : public scheduler::Pollable, public transport::MessageHand
   Actors& actors() { return actors_; }
   Names& names() { return names_; }
   Cancels& cancels() { return cancels_; }
+  Control& control() { return control_; }
   Membership& membership() { return membership_; }
   scheduler::ClusterView& cluster() { return cluster_; }
   scheduler::ResourcePool& pool() { return pool_; }
@@ -130,6 +132,7 @@ class RankCore final : public scheduler::Pollable, public transport::MessageHand
   Actors actors_;
   Names names_;
   Cancels cancels_;
+  Control control_;
   Membership membership_;
   scheduler::ClusterView cluster_;
   scheduler::ResourcePool pool_;

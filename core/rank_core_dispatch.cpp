@@ -104,6 +104,12 @@ Status RankCore::dispatch(Rank from, BytesView message) {
     case MessageType::cancel_result:
       cancels_.on_result(from, in);
       break;
+    case MessageType::control:
+      control_.on_ask(from, in);
+      break;
+    case MessageType::control_answer:
+      control_.on_answer(from, in);
+      break;
     case MessageType::shutdown: {
       if (from != 0) {
         in.fail();

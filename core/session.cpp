@@ -320,6 +320,7 @@ void Session::leave() {
     post(host_, [&] {
       core_->tasks().drop_pending();
       core_->cancels().drop_open();
+      core_->control().end();
       core_->actors().drop_waiting();
       dropped.count_down();
     });

@@ -6,7 +6,7 @@
 
 namespace trireme::sim {
 
-Driver::Driver(World& world, std::uint64_t seed, bool errands, bool visits, bool chores, Rank late,
+Driver::Driver(World& world, std::uint64_t seed, bool errands, bool visits, bool chores, bool inquiries, Rank late,
                std::vector<std::string>& log)
     : world_(world),
       rng_(seed ^ 0x647269766572ULL),
@@ -17,6 +17,8 @@ Driver::Driver(World& world, std::uint64_t seed, bool errands, bool visits, bool
       chore_rng_(seed ^ 0x63686f7265ULL),
       with_visits_(visits),
       visit_rng_(seed ^ 0x7669736974ULL),
+      with_inquiries_(inquiries),
+      inquiry_rng_(seed ^ 0x696e7175697279ULL),
       late_(late),
       late_rng_(seed ^ 0x6c617465ULL) {}
 
@@ -41,6 +43,7 @@ void Driver::run() {
     if (with_errands_)
       for (auto n = errand_rng_.below(3); n > 0; --n) errand();
     if (with_visits_ && visit_rng_.chance(0.5)) visit();
+    if (with_inquiries_ && inquiry_rng_.chance(0.4)) inquire_somewhere();
     if (late_ != kNoRank && late_rng_.chance(0.3)) ask_late();
   }
   // Half of the handles go before the results are looked at, so that actors end with calls under way.
@@ -54,6 +57,7 @@ void Driver::run() {
   }
   groups_.clear();
   desks_.clear();
+  while (!asked_.empty()) hear_answer();
   for (; !errands_.empty(); errands_.pop_back()) check_errand(errands_.back());
   while (!held_.empty()) {
     const auto at = rng_.below(held_.size());
@@ -426,7 +430,8 @@ void Driver::check(const Held& held) {
                              held.outcome.failed ? "error" : "value", held.outcome.value));
 }
 
-Verdict run_seed(std::uint64_t seed, Deaths deaths, Errands errands, Visits visits, Joins joins, Chores chores) {
+Verdict run_seed(std::uint64_t seed, Deaths deaths, Errands errands, Visits visits, Joins joins, Chores chores,
+                 Inquiries inquiries) {
   Verdict verdict;
   auto world_options = WorldOptions::of_seed(seed);
   Rng join_rng(seed ^ 0x6a6f696eULL);
@@ -477,7 +482,8 @@ Verdict run_seed(std::uint64_t seed, Deaths deaths, Errands errands, Visits visi
     host->run_program([&] {
       Driver driver(world, seed, errands == Errands::by_seed && Rng(seed ^ 0x63616e63656cULL).chance(0.5),
                     visits == Visits::by_seed && Rng(seed ^ 0x766973697473ULL).chance(0.5),
-                    chores == Chores::by_seed && Rng(seed ^ 0x63686f726573ULL).chance(0.67), late, verdict.shape);
+                    chores == Chores::by_seed && Rng(seed ^ 0x63686f726573ULL).chance(0.67),
+                    inquiries == Inquiries::by_seed && Rng(seed ^ 0x61736b73ULL).chance(0.5), late, verdict.shape);
       driver.run();
       verdict.cancels = driver.cancels();
     });

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "tests/sim/errand.hpp"
+#include "tests/sim/inquiry.hpp"
 #include "tests/sim/program.hpp"
 
 namespace trireme::sim {
@@ -21,8 +22,9 @@ class Driver {
  public:
   /// `errands`: among the other actions, errands are submitted, cancelled, looked at. `visits`: other ranks name and
   /// look up actors, use placement groups, and have tasks that wait while they hold CPUs. `chores`: half of the errands
-  /// are. `late`: a rank that is sure to come and to stay; kNoRank without one.
-  Driver(World& world, std::uint64_t seed, bool errands, bool visits, bool chores, Rank late,
+  /// are. `inquiries`: ranks ask each other beside the work. `late`: a rank that is sure to come and to stay; kNoRank
+  /// without one.
+  Driver(World& world, std::uint64_t seed, bool errands, bool visits, bool chores, bool inquiries, Rank late,
          std::vector<std::string>& log);
   void run();
   const Cancels& cancels() const { return cancels_; }
@@ -86,11 +88,21 @@ class Driver {
   void hold_and_wait();
   TaskOptions somewhere();
 
+  struct Asked {
+    Rank to = kNoRank;
+    Inquiry inquiry;
+    std::vector<Ref<Blob>> refs;
+    std::shared_ptr<Inquired> point;
+  };
+
   void add_errand(Ref<Blob> ref, const Errand& errand, const std::vector<const Held*>& deps, std::string what);
   Errand new_errand(bool chore);
   bool draw_chore();
 
-  // driver_late.cpp; with draws of their own.
+  // driver_inquiries.cpp; likewise.
+  void inquire_somewhere();
+  void hear_answer();
+  // driver_late.cpp; likewise.
   void ask_late();
   std::vector<const Held*> pick_deps();
   Held& any();
@@ -116,6 +128,9 @@ class Driver {
   std::vector<Seat> desks_;
   std::set<std::uint64_t> cancelled_;
   Cancels cancels_;
+  const bool with_inquiries_;
+  Rng inquiry_rng_;
+  std::vector<Asked> asked_;
   const Rank late_;
   Rng late_rng_;
   std::vector<Actor<Account>> late_actors_;  ///< one that waits for its place ends with its last handle
@@ -144,6 +159,9 @@ enum class Visits : std::uint8_t { by_seed, none };
 enum class Joins : std::uint8_t { by_seed, none, always };
 /// Chores among the errands: in two thirds of the seeds that have errands.
 enum class Chores : std::uint8_t { by_seed, none };
-Verdict run_seed(std::uint64_t seed, Deaths deaths, Errands errands, Visits visits, Joins joins, Chores chores);
+/// Questions beside the work: in half of the seeds.
+enum class Inquiries : std::uint8_t { by_seed, none };
+Verdict run_seed(std::uint64_t seed, Deaths deaths, Errands errands, Visits visits, Joins joins, Chores chores,
+                 Inquiries inquiries);
 
 }  // namespace trireme::sim

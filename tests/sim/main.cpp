@@ -1,5 +1,5 @@
 /// trireme_sim_tests [--seed N | --first N --count N] [--no-deaths] [--no-errands] [--no-visits]
-///                   [--no-joins | --joins] [--no-chores] [--verbose]
+///                   [--no-joins | --joins] [--no-chores] [--no-inquiries] [--verbose]
 ///
 /// Runs the protocol of core over random programs on the simulated network, one program per seed. TRIREME_SIM_SEED does
 /// what --seed does. A seed that fails is printed with its program; the exit status is 1.
@@ -83,6 +83,7 @@ int run(int argc, char** argv) {
   auto visits = Visits::by_seed;
   auto joins = Joins::by_seed;
   auto chores = Chores::by_seed;
+  auto inquiries = Inquiries::by_seed;
   const auto one = [&](const char* text) {
     first = std::strtoull(text, nullptr, 10);
     count = 1;
@@ -109,6 +110,8 @@ int run(int argc, char** argv) {
       joins = Joins::always;
     else if (arg == "--no-chores")
       chores = Chores::none;
+    else if (arg == "--no-inquiries")
+      inquiries = Inquiries::none;
     else if (arg == "--regressions")
       regressions = true;
     else if (arg == "--verbose")
@@ -116,7 +119,7 @@ int run(int argc, char** argv) {
     else {
       fmt::print(stderr,
                  "unknown argument {}; there are --seed N, --first N, --count N, --no-deaths, --no-errands, "
-                 "--no-visits, --no-joins, --joins, --no-chores, --regressions, --verbose\n",
+                 "--no-visits, --no-joins, --joins, --no-chores, --no-inquiries, --regressions, --verbose\n",
                  arg);
       return 2;
     }
@@ -127,10 +130,11 @@ int run(int argc, char** argv) {
   std::uint64_t failed = 0, events = 0, runs = 0, calls = 0, died = 0, joined = 0;
   Cancels cancels;
   decltype(Verdict::messages) messages{};
-  const auto each = [&](std::uint64_t seed, Errands errands, Visits visits, Joins joins, Chores chores) {
+  const auto each = [&](std::uint64_t seed, Errands errands, Visits visits, Joins joins, Chores chores,
+                        Inquiries inquiries) {
     std::snprintf(current_seed, sizeof current_seed, "crashed: trireme_sim_tests --seed %llu\n",
                   static_cast<unsigned long long>(seed));
-    const auto verdict = run_seed(seed, deaths, errands, visits, joins, chores);
+    const auto verdict = run_seed(seed, deaths, errands, visits, joins, chores, inquiries);
     print(seed, verdict, verbose);
     failed += verdict.failures.empty() ? 0 : 1;
     events += verdict.events;
@@ -144,9 +148,11 @@ int run(int argc, char** argv) {
     cancels.value += verdict.cancels.value;
   };
   if (regressions) {
-    for (const auto& known : kRegressions) each(known.seed, known.errands, known.visits, known.joins, known.chores);
+    for (const auto& known : kRegressions)
+      each(known.seed, known.errands, known.visits, known.joins, known.chores, Inquiries::none);
   } else {
-    for (std::uint64_t seed = first; seed < first + count; ++seed) each(seed, errands, visits, joins, chores);
+    for (std::uint64_t seed = first; seed < first + count; ++seed)
+      each(seed, errands, visits, joins, chores, inquiries);
   }
   fmt::print("{} seeds failed; {} events, {} runs of tasks and calls, {} of them calls in order, {} deaths, {} joins\n",
              failed, events, runs, calls, died, joined);

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "tests/sim/errand.hpp"
+#include "tests/sim/inquiry.hpp"
 #include "trireme/runtime.hpp"
 
 namespace trireme::sim {
@@ -101,6 +102,18 @@ void set_up_errands(Scene& scene) {
   for (std::uint64_t i = 0; i < 6; ++i) scene.refs.push_back(submit<&tree>(new_order(i, 2)));
 }
 
+/// Questions of all ranks to all; what comes of those of rank 2 nobody looks at.
+void ask(Scene& scene) {
+  for (Rank rank = 0; rank < 3; ++rank) {
+    for (Rank to = 0; to < 3; ++to) {
+      const Inquiry inquiry{1 + to, rank == 1 ? -1 : 20'000};
+      scene.nested.push_back(
+          submit_with<&inquire_for>(on(rank), new_order(37), to, inquiry, std::vector{scene.refs.front()}));
+    }
+    inquire(2, {3 + rank, 30'000}, {scene.refs.back()});
+  }
+}
+
 /// References of another rank, lent by this one.
 void lend(Scene& scene) {
   for (const auto& ref : scene.nested) {
@@ -121,6 +134,7 @@ void set_up(Scene& scene) {
   set_up_first(scene);
   set_up_visits(scene);
   set_up_errands(scene);
+  ask(scene);
   lend(scene);
 }
 

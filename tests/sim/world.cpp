@@ -6,6 +6,7 @@
 
 #include "core/current.hpp"
 #include "tests/sim/errand.hpp"
+#include "tests/sim/inquiry.hpp"
 
 namespace trireme::sim {
 
@@ -165,6 +166,7 @@ void World::make_node(Rank r, const core::World& known) {
   node->core->on_transfer_lost = [fetcher](Rank dead) { fetcher->on_lost(dead); };
   node->clerk = std::make_unique<Clerk>(*this, r, seed_ * 37 + r);
   enable_cancelling(*node->core, *node->clerk);
+  serve_inquiries(*this, r, *node->core);
   node->host->core = node->core.get();
   node->host->router = node->router.get();
   node->host->on_traffic = [this](Rank, BytesView message) {
@@ -286,6 +288,8 @@ std::string World::leaks() {
     count(core.names().known(), "names of actors");
     count(core.names().waiting(), "questions for names");
     count(core.cancels().open(), "questions for cancelled calls");
+    count(core.control().asked(), "questions without an answer");
+    count(core.control().owed(), "answers that others wait for");
     count(core.groups().groups(), "placement groups");
     count(node.store->stats().objects, "objects in the store");
     count(node.store->stats().dropped_pinned, "objects dropped, yet pinned");
