@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/local_actor.hpp"
+#include "core/names.hpp"
 #include "core/tasks.hpp"
 #include "trireme/options.hpp"
 
@@ -64,6 +65,9 @@ class Actors {
   /// Any thread: an actor without resources, in this rank.
   CellRef spawn_here(detail::CallBase* construct, int max_concurrency);
   void spawn_placed(ActorCell* cell, detail::CallBase* construct, const ActorOptions& options);
+  /// Any thread: once rank 0 has registered options.name. `then` runs under the token; with an error there is no actor.
+  void spawn_named(Names& names, detail::CallBase* construct, const ActorOptions& options, const char* type,
+                   std::function<void(CellRef actor, const detail::ErrorInfo* error)> then);
   /// Any thread. Takes the call over.
   void call(ActorCell* actor, detail::CallBase* call, std::span<const CellRef> deps);
   void kill(ActorCell* actor);
@@ -94,7 +98,7 @@ class Actors {
                        std::uint32_t deps);
   void place(ActorCell* cell, detail::CallBase* construct, const ActorOptions& options);
   LocalActor* host_here(const scheduler::Demand& demand, bool holds, std::int32_t bundle, int max_concurrency,
-                        detail::MailItem* construct, std::vector<CellRef> deps,
+                        std::uint64_t function, detail::MailItem* construct, std::vector<CellRef> deps,
                         std::function<void(std::string)> refused);
   void place_in_group(ActorCell* cell, detail::CallBase* construct, const ActorOptions& options, ObjectId group);
   void fail(ActorCell* cell, detail::CallBase* construct, detail::ErrorInfo error);

@@ -11,9 +11,23 @@
 
 namespace trireme::core {
 
+namespace {
+
+LocalActor* make_local(const Context& context, int max_concurrency, std::uint64_t construct) {
+  auto* actor = new LocalActor(*context.host, max_concurrency);
+  if (!context.starters.contains(construct)) return actor;
+  // Its construction too only starts something, on the thread that brings it. No queue ever has it, so nobody who waits
+  // for a call may take it from one.
+  actor->object.pipelined = true;
+  actor->claimed.store(true, std::memory_order_relaxed);
+  return actor;
+}
+
+}  // namespace
+
 CellRef Actors::spawn_here(detail::CallBase* construct, int max_concurrency) {
   auto* cell = new ActorCell;
-  auto* actor = new LocalActor(*context_.host, max_concurrency);
+  auto* actor = make_local(context_, max_concurrency, construct->function->id);
   cell->local.store(actor, std::memory_order_release);
   cell->complete(ActorCell::hosted_by(context_.self));
   actor->deliver(detail::make_construct_item(construct));
@@ -22,6 +36,27 @@ CellRef Actors::spawn_here(detail::CallBase* construct, int max_concurrency) {
 
 void Actors::spawn_placed(ActorCell* cell, detail::CallBase* construct, const ActorOptions& options) {
   place(cell, construct, options);
+}
+
+void Actors::spawn_named(Names& names, detail::CallBase* construct, const ActorOptions& options, const char* type,
+                         std::function<void(CellRef, const detail::ErrorInfo*)> then) {
+  auto actor = CellRef::adopt(new ActorCell);
+  post(*context_.host,
+       [this, &names, construct, options, type, actor = std::move(actor), then = std::move(then)]() mutable {
+         auto* cell = static_cast<ActorCell*>(actor.get());
+         names.set(options.name, type, cell,
+                   [this, construct, options, actor, cell, then = std::move(then)](const CellRef&,
+                                                                                   const detail::ErrorInfo* error) {
+                     if (error != nullptr) {
+                       construct->release();
+                       return then({}, error);
+                     }
+                     cell->name = options.name;
+                     if (options.detached) detach(cell);
+                     spawn_placed(cell, construct, options);
+                     then(actor, nullptr);
+                   });
+       });
 }
 
 void Actors::fail(ActorCell* cell, detail::CallBase* construct, detail::ErrorInfo error) {
@@ -33,9 +68,9 @@ void Actors::fail(ActorCell* cell, detail::CallBase* construct, detail::ErrorInf
 }
 
 LocalActor* Actors::host_here(const scheduler::Demand& demand, bool holds, std::int32_t bundle, int max_concurrency,
-                              detail::MailItem* construct, std::vector<CellRef> deps,
+                              std::uint64_t function, detail::MailItem* construct, std::vector<CellRef> deps,
                               std::function<void(std::string)> refused) {
-  auto* actor = new LocalActor(*context_.host, max_concurrency);
+  auto* actor = make_local(context_, max_concurrency, function);
   detail::watch_deps(*actor, construct, deps, [this](Cell* dep) { refs_.need(dep); });
   if (!holds) {
     actor->deliver(construct);
@@ -143,8 +178,8 @@ void Actors::place(ActorCell* cell, detail::CallBase* construct, const ActorOpti
   std::vector<CellRef> deps;
   for (auto* dep : cells) deps.push_back(CellRef::share(dep));
   if (rank == context_.self) {
-    auto* actor = host_here(demand, holds, bundle, options.max_concurrency, detail::make_construct_item(construct),
-                            std::move(deps), {});
+    auto* actor = host_here(demand, holds, bundle, options.max_concurrency, construct->function->id,
+                            detail::make_construct_item(construct), std::move(deps), {});
     for (auto& call : std::exchange(cell->waiting, {})) call(actor);
     cell->complete(ActorCell::hosted_by(rank));
     cell->local.store(actor, std::memory_order_release);
@@ -191,7 +226,9 @@ void Actors::on_create(Rank from, Reader& in) {
       concurrency > 1'000'000)
     return in.fail();
   std::vector<CellRef> wait(item->args.refs.begin(), item->args.refs.begin() + static_cast<std::ptrdiff_t>(deps));
-  auto* actor = host_here(demand, holds, bundle, static_cast<int>(concurrency), item.release(), std::move(wait), {});
+  const auto function = item->function;
+  auto* actor =
+      host_here(demand, holds, bundle, static_cast<int>(concurrency), function, item.release(), std::move(wait), {});
   hosted_[id] = actor;
   auto early = early_.extract(id);
   if (!early.empty()) {

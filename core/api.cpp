@@ -260,9 +260,8 @@ CellRef spawn_actor(CallBase* construct, const ActorOptions& options, const char
       (placement.kind == Placement::Kind::automatic || placement.kind == Placement::Kind::rank)) {
     return core.actors().spawn_here(construct, options.max_concurrency);
   }
-  auto* cell = new ActorCell;
-  auto ref = CellRef::adopt(cell);
   if (options.name.empty()) {
+    auto ref = CellRef::adopt(new ActorCell);
     core::post(host, [&core, keep = ref, construct, options] {
       auto* actor = static_cast<ActorCell*>(keep.get());
       if (options.detached) core.actors().detach(actor);
@@ -270,23 +269,16 @@ CellRef spawn_actor(CallBase* construct, const ActorOptions& options, const char
     });
     return ref;
   }
+  CellRef ref;
   std::unique_ptr<ErrorInfo> refused;
-  core::ask_protocol(core, [&](auto done) {
-    core.names().set(options.name, type, cell, [&, done](CellRef, const ErrorInfo* error) {
-      if (error != nullptr) {
-        refused = std::make_unique<ErrorInfo>(*error);
-      } else {
-        cell->name = options.name;
-        if (options.detached) core.actors().detach(cell);
-        core.actors().spawn_placed(cell, construct, options);
-      }
-      done();
-    });
+  scheduler::WaitPoint point;
+  core.actors().spawn_named(core.names(), construct, options, type, [&](CellRef actor, const ErrorInfo* error) {
+    if (error != nullptr) refused = std::make_unique<ErrorInfo>(*error);
+    ref = std::move(actor);
+    point.signal();
   });
-  if (refused) {
-    construct->release();
-    throw_error(*refused);
-  }
+  host.wait(point, kForever);
+  if (refused) throw_error(*refused);
   return ref;
 }
 

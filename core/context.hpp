@@ -3,6 +3,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -52,7 +53,7 @@ class Host {
 
 /// What every part of the protocol needs. One per rank.
 ///
-/// Threading: under the token, except `self`, `size`, `host`, `store` and `clock`, which never change.
+/// Threading: under the token, except `self`, `size`, `host`, `store`, `clock` and `starters`, which never change.
 struct Context {
   Rank self = 0;
   std::uint32_t size = 1;
@@ -62,6 +63,9 @@ struct Context {
   Host* host = nullptr;
   objstore::Store* store = nullptr;
   Rng rng{0};
+  /// Functions whose invocations only start something in another process and never block: tasks of them that have their
+  /// resources, and constructions, begin under the token and need no compute thread. Set before the first call.
+  std::unordered_set<std::uint64_t> starters;
 
   bool alive(Rank rank) const { return rank == self || router->alive(rank); }
 

@@ -61,9 +61,11 @@ void ForeignTask::begin() {
     invocation->invocation->invoke(invocation, nullptr);
     return when_ended();
   }
+  // A task that starts under the token may find another on its thread.
+  const auto before = running_holder();
   set_running_holder({&tasks_.holders_, holder_});
   invocation->invocation->invoke(invocation, nullptr);
-  set_running_holder({});
+  set_running_holder(before);
   // A coroutine that waits needs no CPU, and takes none for its short steps.
   if (!invocation->ready() && !invocation->invocation->elsewhere)
     core::post(*tasks_.context_.host, [holders = &tasks_.holders_, holder = holder_] { holders->lend_cpu(holder); });

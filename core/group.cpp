@@ -61,11 +61,18 @@ PlacementGroup::PlacementGroup(GroupStrategy strategy, std::vector<Resources> bu
                     amounts.size())));
   }
   state_->ready = detail::make_plain_cell();
-  scheduler::WaitPoint point;
-  auto& host = *core.context().host;
-  core::post(host, [&] {
+  const auto create = [&] {
     state_->id = core.groups().create(static_cast<scheduler::GroupStrategy>(strategy), std::move(amounts),
                                       rules_of(labels), state_->ready);
+  };
+  auto& host = *core.context().host;
+  if (host.holds_token()) {
+    create();
+    return;
+  }
+  scheduler::WaitPoint point;
+  core::post(host, [&] {
+    create();
     point.signal();
   });
   host.wait(point, kForever);

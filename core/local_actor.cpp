@@ -56,6 +56,32 @@ struct ConstructItem final : MailItem {
     auto* call = self->call;
     call->runner = &actor;
     call->invocation->invoke(call, nullptr);
+    if (!call->ready()) {
+      actor.retain();
+      auto* last = new Constructed;
+      last->actor = &actor;
+      last->call = call;
+      if (call->add_waiter(last)) return Ran::suspended;
+      delete last;
+      actor.release();
+    }
+    finish(call, actor);
+    return Ran::done;
+  }
+  /// The end of a constructor that runs in another process.
+  struct Constructed final : Waiter {
+    Constructed() {
+      fire = [](Waiter* waiter) {
+        const std::unique_ptr<Constructed> self(static_cast<Constructed*>(waiter));
+        finish(self->call, *self->actor);
+        self->actor->call_ended();
+        self->actor->release();
+      };
+    }
+    LocalActor* actor = nullptr;
+    CallBase* call = nullptr;
+  };
+  static void finish(CallBase* call, LocalActor& actor) {
     if (call->form() == CellForm::error) {
       auto error = call->error();
       error.message =
@@ -67,7 +93,6 @@ struct ConstructItem final : MailItem {
       actor.object = *static_cast<const Object*>(call->typed());
     }
     call->release();
-    return Ran::done;
   }
   static void fail(MailItem* item, const ErrorInfo& error) {
     const std::unique_ptr<ConstructItem> self(static_cast<ConstructItem*>(item));
@@ -116,6 +141,10 @@ void LocalActor::destroy_object() {
 
 void LocalActor::schedule() {
   retain();
+  if (object.pipelined) {
+    run(nullptr);
+    return release();
+  }
   // release: whoever claims it next sees what the last run left.
   claimed.store(false, std::memory_order_release);
   host_.push(this);
@@ -131,10 +160,7 @@ void LocalActor::deliver(MailItem* item) {
                                         std::memory_order_relaxed));
   if (state != kIdle) return;
   // The exchange that found it idle has the last run's writes, `object` among them.
-  if (!object.pipelined) return schedule();
-  retain();
-  run(nullptr);
-  release();
+  schedule();
 }
 
 void LocalActor::end() { deliver(new EndItem); }
@@ -217,6 +243,13 @@ void LocalActor::run(const Cell* until) {
       left_ = slice_end == 0 ? 0 : SystemClock::read();
       settle();
       retain();
+      if (object.pipelined) {
+        // Its items only start something: no compute thread is needed for the rest either.
+        return core::post(host_, [this] {
+          run(nullptr);
+          release();
+        });
+      }
       claimed.store(false, std::memory_order_release);
       return host_.push_back_of_line(this);
     }

@@ -161,8 +161,11 @@ void Tasks::run_foreign(TaskSpec&& spec, scheduler::HolderId holder) {
 }
 
 void Tasks::queue_foreign(TaskSpec&& spec, scheduler::HolderId holder) {
+  const bool starts = spec.placed && context_.starters.contains(spec.function);
   // Tasks that hold resources of this rank stay here.
-  context_.host->push(new ForeignTask(*this, std::move(spec), holder, holder == 0));
+  auto* task = new ForeignTask(*this, std::move(spec), holder, holder == 0);
+  if (starts) return ForeignTask::action(task, scheduler::Work::Do::run);
+  context_.host->push(task);
   if (on_work) on_work();
 }
 

@@ -154,6 +154,8 @@ void Block<Base>::invoke(Invocation* base, void* object) {
 
 }  // namespace
 
+std::unordered_set<std::uint64_t> starters() { return {task_entry.id, create_entry.id}; }
+
 void set_runner(Runner* runner) { the_runner.store(runner, std::memory_order_release); }
 
 void CallText::encode(Writer& out, const CallKindView& kind, BytesView args, std::uint32_t deps, bool args_ref,

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <unordered_set>
 #include <vector>
 
 #include "base/wire.hpp"
@@ -60,11 +61,13 @@ class Runner {
   /// The same for one whose arguments are here and that no thread has; takes the reference over that a queue would
   /// have.
   virtual void submit(detail::TaskBase* task) = 0;
-  /// Blocks the calling fiber or thread until the actor's constructor has returned.
+  /// Never blocks: the call is complete when the actor's constructor has returned.
   virtual void run_create(detail::CallBase* create) = 0;
   /// Never blocks. `object` is what run_create() made.
   virtual void run_call(detail::CallBase* call, void* object) = 0;
 };
 void set_runner(Runner* runner);
+/// The functions that only start something in a worker process (core::Context::starters).
+std::unordered_set<std::uint64_t> starters();
 
 }  // namespace trireme::python

@@ -6,6 +6,7 @@
 #include "core/current.hpp"
 #include "core/rank_core.hpp"
 #include "python/cross/exported_call.hpp"
+#include "python/native/control.hpp"
 #include "python/native/requests.hpp"
 #include "python/native/work.hpp"
 #include "trireme/runtime.hpp"
@@ -37,7 +38,6 @@ struct ElementKeys {
 constexpr unsigned kKeyRankShift = 40;
 constexpr std::uint64_t kExportedKey = std::uint64_t{1} << (kKeyRankShift - 1);
 bool is_exported(std::uint64_t key) { return (key & kExportedKey) != 0; }
-Rank rank_of_key(std::uint64_t key) { return static_cast<Rank>((key >> kKeyRankShift) - 1); }
 
 }  // namespace
 
@@ -48,6 +48,8 @@ std::uint64_t draw_key(Rank self) {
   static std::atomic<std::uint64_t> counter{1};
   return (std::uint64_t{self} + 1) << kKeyRankShift | counter.fetch_add(1, std::memory_order_relaxed);
 }
+
+Rank rank_of_key(std::uint64_t key) { return static_cast<Rank>((key >> kKeyRankShift) - 1); }
 
 std::uint64_t draw_exported_key(Rank self) { return draw_key(self) | kExportedKey; }
 
@@ -65,26 +67,7 @@ void apply(CallText& text, const CallOptions& options) {
   text.kind = CallKind::of(kind);
 }
 
-// --- Tables
-
-ExportTable& ExportTable::instance() {
-  static ExportTable table;
-  return table;
-}
-void ExportTable::set(std::string key, Bytes blob) {
-  const std::lock_guard lock(mutex_);
-  blobs_.try_emplace(std::move(key), std::move(blob));
-}
-std::optional<Bytes> ExportTable::find(const std::string& key) {
-  const std::lock_guard lock(mutex_);
-  const auto at = blobs_.find(key);
-  if (at == blobs_.end()) return std::nullopt;
-  return at->second;
-}
-void ExportTable::clear() {
-  const std::lock_guard lock(mutex_);
-  blobs_.clear();
-}
+// --- Placement groups
 
 GroupTable& GroupTable::instance() {
   static GroupTable table;
@@ -112,70 +95,6 @@ void GroupTable::clear() {
   gone.swap(groups_);
 }
 
-ActorTable& ActorTable::instance() {
-  static ActorTable table;
-  return table;
-}
-void ActorTable::add(std::uint64_t key, ObjectId id) {
-  const std::lock_guard lock(mutex_);
-  ids_[key] = id;
-}
-ObjectId ActorTable::find(std::uint64_t key) {
-  const std::lock_guard lock(mutex_);
-  const auto at = ids_.find(key);
-  return at == ids_.end() ? ObjectId{} : at->second;
-}
-
-// --- What ranks ask of each other
-
-namespace {
-
-std::vector<std::byte> exported_here(std::string key) {
-  if (auto blob = ExportTable::instance().find(key)) return *blob;
-  detail::ErrorInfo error;
-  error.code = Errc::not_found;
-  error.message = "no function was exported under that key";
-  throw Exception(std::move(error));
-}
-
-TaskOptions asking(Rank rank) {
-  TaskOptions options;
-  options.resources.cpus = 0;
-  options.placement = Placement::on(rank);
-  return options;
-}
-
-void restart_here(Ref<detail::Nothing> actor) {
-  auto* cell = actor.cell().get();
-  if (cell->kind() != detail::CellKind::actor || the_pool() == nullptr) return;
-  if (auto* local = static_cast<detail::ActorCell*>(cell)->local.load(std::memory_order_acquire))
-    the_pool()->restart_actor(local);
-}
-
-/// A handle on what the table names, of this rank; under the token.
-CellRef handle_here(core::RankCore& core, ObjectId id) {
-  auto* entry = id ? core.refs().find(id) : nullptr;
-  return entry == nullptr ? CellRef{} : core.refs().handle(*entry);
-}
-
-Ref<detail::Nothing> actor_here(std::uint64_t key) {
-  auto& core = core::current();
-  CellRef found;
-  scheduler::WaitPoint point;
-  core::post(*core.context().host, [&] {
-    found = handle_here(core, ActorTable::instance().find(key));
-    point.signal();
-  });
-  core.context().host->wait(point, kForever);
-  return Ref<detail::Nothing>(std::move(found));
-}
-
-}  // namespace
-
-Ref<std::vector<std::byte>> fetch_export(Rank rank, const std::string& key) {
-  return submit_with<&exported_here>(asking(rank), key);
-}
-
 void enable_cancelling(core::RankCore& core, Pool& pool) {
   core.cancels().here = [&pool](std::uint64_t key, core::CancelOptions options) {
     return is_exported(key) ? cross::running_exported().cancel(key) : pool.cancel(key, options);
@@ -196,35 +115,6 @@ void enable_cancelling(core::RankCore& core, Pool& pool) {
     pool.hear_cancelled(calls);
     cross::running_exported().hear(exported);
   };
-}
-
-void restart_everywhere(Pool& pool, const CellRef& actor) {
-  when_ready(actor, [&pool, actor] {
-    if (actor->form() == detail::CellForm::error) return;
-    if (auto* local = static_cast<detail::ActorCell*>(actor.get())->local.load(std::memory_order_acquire)) {
-      pool.restart_actor(local);
-      return;
-    }
-    Rank rank = kNoRank;
-    std::memcpy(&rank, actor->value().view().data(), sizeof rank);
-    submit_with<&restart_here>(asking(rank), Ref<detail::Nothing>(actor));
-  });
-}
-
-void actor_of_key(core::Session& session, std::uint64_t key, std::function<void(CellRef)> then) {
-  auto& core = session.core();
-  const auto creator = rank_of_key(key);
-  if (creator == core.context().self) return then(handle_here(core, ActorTable::instance().find(key)));
-  const auto answer = submit_with<&actor_here>(asking(creator), key);
-  when_ready(answer.cell(), [answer, then = std::move(then)] {
-    CellRef actor;
-    try {
-      actor = trireme::get(answer).cell();
-    } catch (const Exception&) {
-      // Its creator's rank is gone, and the actor with it.
-    }
-    then(std::move(actor));
-  });
 }
 
 // --- Calls
@@ -360,19 +250,40 @@ void submit_prepared(Pool& pool, detail::TaskBase* task, const CallOptions& opti
   if (!core.wait_for_arguments(task)) pool.submit(task);
 }
 
-CellRef create_python_actor(CallText text, std::vector<CellRef> refs, const CallOptions& options) {
-  const auto key = text.key;
-  auto* create = make_create(std::move(text), std::move(refs));
+namespace {
+
+ActorOptions placed_as(const CallOptions& options) {
   ActorOptions placed;
   placed.resources = options.resources;
   placed.placement = options.placement;
   placed.name = options.name;
   placed.detached = options.detached;
-  auto actor = detail::spawn_actor(create, placed, kActorType);
+  return placed;
+}
+
+}  // namespace
+
+CellRef create_python_actor(CallText text, std::vector<CellRef> refs, const CallOptions& options) {
+  const auto key = text.key;
+  auto actor = detail::spawn_actor(make_create(std::move(text), std::move(refs)), placed_as(options), kActorType);
   auto& core = core::current();
   core::post(*core.context().host,
              [&core, actor, key] { ActorTable::instance().add(key, core.refs().export_cell(actor.get()).id); });
   return actor;
+}
+
+void create_named_actor(CallText text, std::vector<CellRef> refs, const CallOptions& options,
+                        std::function<void(CellRef, const detail::ErrorInfo*)> then) {
+  const auto key = text.key;
+  auto* create = make_create(std::move(text), std::move(refs));
+  // The construction's own cell is nobody's result.
+  const auto own = CellRef::adopt(create);
+  auto& core = core::current();
+  core.actors().spawn_named(core.names(), create, placed_as(options), kActorType,
+                            [&core, key, then = std::move(then)](CellRef actor, const detail::ErrorInfo* error) {
+                              if (actor) ActorTable::instance().add(key, core.refs().export_cell(actor.get()).id);
+                              then(std::move(actor), error);
+                            });
 }
 
 std::string describe_ranks(core::Session& session) {

@@ -62,19 +62,14 @@ void Pool::run_create(detail::CallBase* create) {
     body.text.encode(text);
     actor->create_refs = body.refs;
   }
-  scheduler::WaitPoint point;
-  actor->created = [&point] { point.signal(); };
-  {
-    Lock lock(mutex_);
-    if (const auto* error = failed_dep(body)) {
-      end_actor(*actor, *error);
-    } else {
-      if (body.text.kind->gpus != 0) actor->gpus = take_gpus(actor->gpu_amount = body.text.kind->gpus);
-      start_actor(*actor);
-    }
-    unlock_and_run(lock);
+  Lock lock(mutex_);
+  if (const auto* error = failed_dep(body)) {
+    end_actor(*actor, *error);
+  } else {
+    if (body.text.kind->gpus != 0) actor->gpus = take_gpus(actor->gpu_amount = body.text.kind->gpus);
+    start_actor(*actor);
   }
-  context_.host->wait(point, kForever);
+  unlock_and_run(lock);
 }
 
 /// A worker that has done nothing yet and that no task waits for: until its first work it is like any other.
@@ -122,15 +117,10 @@ void Pool::end_actor(ActorProcess& actor, detail::ErrorInfo error) {
       local->release();
     });
   }
-  if (actor.created) {
-    after([self = actor.shared_from_this(), error] {
-      fail(invocation_of(self->create), error);
-      std::exchange(self->created, nullptr)();
-      self->create = {};
-    });
-  } else {
-    after([create = std::exchange(actor.create, {}), refs = std::exchange(actor.create_refs, {})] {});
-  }
+  const bool first = std::exchange(actor.first, false);
+  after([create = std::exchange(actor.create, {}), refs = std::exchange(actor.create_refs, {}), first, error] {
+    if (first) fail(invocation_of(create), error);
+  });
 }
 
 void Pool::send_create(Worker& worker) {
@@ -165,20 +155,20 @@ void Pool::on_created(Worker& worker, std::unique_ptr<detail::ErrorInfo> error) 
     // No restart: the constructor would fail again.
     actor.killed = true;
     kill_process(worker, SIGKILL);
-    error->code = actor.created ? error->code : Errc::actor_died;
+    error->code = actor.first ? error->code : Errc::actor_died;
     return end_actor(actor, std::move(*error));
   }
   actor.constructed = true;
-  if (actor.created) {
-    after([this, self = worker.actor] {
+  if (std::exchange(actor.first, false)) {
+    after([self = worker.actor, create = actor.create] {
       detail::Object object;
       object.data = new Held(self);
       object.destroy = &ActorEnd::destroy;
       object.abort = &ActorEnd::abort;
       object.pipelined = true;
-      complete_create(invocation_of(self->create), object);
-      invocation_of(self->create)->invocation->drop_args(invocation_of(self->create));
-      std::exchange(self->created, nullptr)();
+      invocation_of(create)->invocation->drop_args(invocation_of(create));
+      // Calls that waited for it begin within.
+      complete_create(invocation_of(create), object);
     });
   }
   flush_actor(actor);
@@ -282,7 +272,7 @@ void Pool::actor_gone(Worker& worker, const std::string& why) {
   if (actor.restarts_left > 0) --actor.restarts_left;
   ++actor.restarts;
   TRIREME_LOG(info, "the actor {} starts again: its process {}", actor.name, why);
-  if (!actor.created) {
+  if (!actor.first) {
     // The first construction's block has answered already.
     Reader text(actor.create_text);
     auto* create = make_create(CallText::decode(text), actor.create_refs);

@@ -12,6 +12,7 @@
 #include "core/current.hpp"
 #include "core/session.hpp"
 #include "python/cross/calls.hpp"
+#include "python/native/control.hpp"
 #include "python/native/gathering.hpp"
 #include "python/native/objects.hpp"
 #include "python/native/pool.hpp"
@@ -152,6 +153,8 @@ void RankApiImpl::open(const RankOptions& options) {
     opened = pool_->open();
     made.core().attach(pool_.get());
     enable_cancelling(made.core(), *pool_);
+    serve_control(made.core(), *pool_);
+    made.core().context().starters = starters();
     made.host().side = pool_.get();
     made.on_leave = [this] { pool_->close(); };
     set_runner(pool_.get());
@@ -415,7 +418,7 @@ void RankApiImpl::kill(const RefPtr& actor, bool no_restart) {
   need_running();
   const auto& cell = cell_of(actor);
   if (cell->kind() != detail::CellKind::actor) throw Exception(invalid("the reference is no actor's"));
-  no_restart ? detail::kill_actor(cell) : restart_everywhere(*pool_, cell);
+  no_restart ? detail::kill_actor(cell) : restart_everywhere(session_->core(), *pool_, cell);
 }
 
 RefPtr RankApiImpl::find_actor(const std::string& name, const Check&) {
@@ -480,12 +483,19 @@ Bytes RankApiImpl::imported(Rank from, BytesView key, const Check& interrupted) 
     error.code = Errc::not_found;
     throw Exception(std::move(error));
   }
-  const auto fetched = fetch_export(from, name);
-  const RefPtr one[] = {reference_of(fetched.cell())};
+  // Whoever is interrupted leaves the cell behind.
+  const auto fetched = detail::make_plain_cell();
+  fetch_export(session_->core(), from, name, [fetched](const ExportTable::Blob& blob, const detail::ErrorInfo* error) {
+    if (error != nullptr) return fetched->complete_error(*error);
+    detail::Value value;
+    value.bytes = *blob;
+    fetched->complete(std::move(value));
+  });
+  const RefPtr one[] = {reference_of(fetched)};
   wait(one, 1, kForever, interrupted);
-  auto blob = trireme::get(fetched);
-  ExportTable::instance().set(name, blob);
-  return blob;
+  if (fetched->form() == detail::CellForm::error) detail::throw_error(fetched->error());
+  const auto blob = fetched->value().view();
+  return {blob.begin(), blob.end()};
 }
 
 GroupHandle RankApiImpl::create_group(GroupStrategy strategy, const std::vector<Resources>& bundles,

@@ -36,21 +36,6 @@ struct OpenWait {
   bool answered = false;
 };
 
-/// Functions and classes by key, as ranks made them known. One per process. Threading: any thread.
-class ExportTable {
- public:
-  static ExportTable& instance();
-  void set(std::string key, Bytes blob);
-  std::optional<Bytes> find(const std::string& key);
-  void clear();
-
- private:
-  std::mutex mutex_;
-  std::map<std::string, Bytes> blobs_;
-};
-/// What `rank` exported under the key; a Ref<std::vector<std::byte>> cell.
-Ref<std::vector<std::byte>> fetch_export(Rank rank, const std::string& key);
-
 /// Placement groups that Python made, by id. Threading: any thread.
 class GroupTable {
  public:
@@ -64,18 +49,6 @@ class GroupTable {
   std::map<ObjectId, PlacementGroup> groups_;
 };
 
-/// Which of this process's actors a key names, so that an actor can be given a handle on itself.
-class ActorTable {
- public:
-  static ActorTable& instance();
-  void add(std::uint64_t key, ObjectId id);
-  ObjectId find(std::uint64_t key);
-
- private:
-  std::mutex mutex_;
-  std::unordered_map<std::uint64_t, ObjectId> ids_;
-};
-
 /// Under which actors of Python are known to core::Names.
 inline constexpr const char* kActorType = "a Python actor";
 
@@ -84,12 +57,14 @@ void apply(CallKindView& kind, const CallOptions& options);
 void apply(CallText& text, const CallOptions& options);
 /// Errors: Exception already_exists. Blocks when it has a name.
 detail::CellRef create_python_actor(CallText text, std::vector<detail::CellRef> refs, const CallOptions& options);
-/// Under the token: a handle on the actor whose creation has that key; an empty one when it is gone.
-void actor_of_key(core::Session& session, std::uint64_t key, std::function<void(detail::CellRef)> then);
-
+/// One with a name, from any thread: `then` runs under the token, with the actor or why there is none.
+void create_named_actor(CallText text, std::vector<detail::CellRef> refs, const CallOptions& options,
+                        std::function<void(detail::CellRef, const detail::ErrorInfo*)> then);
 /// Draws a key; unique in the job. That of an exported C++ call shows what it is.
 std::uint64_t draw_key(Rank self);
 std::uint64_t draw_exported_key(Rank self);
+/// Who drew it.
+Rank rank_of_key(std::uint64_t key);
 /// JSON for Api::ranks(); under the token.
 std::string describe_ranks(core::Session& session);
 /// Submits a call whose arguments are complete. `stream`: of a streaming task, not watched yet.
@@ -112,8 +87,6 @@ void cancel_result(const detail::CellRef& result, core::CancelOptions options);
 std::uint64_t key_of_result(detail::Cell* result);
 /// Whether a Python call of an actor makes this cell that was made in this rank and is under way.
 bool makes_by_actor_call(detail::Cell* result);
-/// Any rank: the actor's process is killed and started again.
-void restart_everywhere(Pool& pool, const detail::CellRef& actor);
 Pool* the_pool();
 void set_the_pool(Pool* pool);
 

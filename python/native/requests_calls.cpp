@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "core/actors.hpp"
+#include "python/native/control.hpp"
 #include "python/native/objects.hpp"
 #include "python/native/requests.hpp"
 #include "python/native/work.hpp"
@@ -78,8 +79,9 @@ bool Requests::handle(Worker& worker, Frame kind, Reader& in) {
       const auto actor = read_ref(in, worker);
       const bool no_restart = in.get<std::uint8_t>() != 0;
       if (!in.done() || actor->kind() != detail::CellKind::actor) return false;
-      pool_.after(
-          [this, actor, no_restart] { no_restart ? detail::kill_actor(actor) : restart_everywhere(pool_, actor); });
+      pool_.after([this, actor, no_restart] {
+        no_restart ? detail::kill_actor(actor) : restart_everywhere(pool_.session_.core(), pool_, actor);
+      });
       break;
     }
     case Frame::find:
@@ -296,14 +298,9 @@ void Requests::on_create(Reader& in, Worker& worker) {
   if (in.get<std::uint8_t>() != 0) options = CallOptions::decode(in);
   if (!in.done()) return in.fail();
   apply(text, options);
-  auto make = [this, text = std::move(text), refs = std::move(refs), options = std::move(options), request, handle,
-               index = worker.index, id = worker.id]() mutable {
-    CellRef actor;
-    std::optional<detail::ErrorInfo> refusal;
-    try {
-      actor = create_python_actor(std::move(text), std::move(refs), options);
-    } catch (const Exception& refused) {
-      refusal = refused.info();
+  const auto made = [this, request, handle, index = worker.index, id = worker.id](CellRef actor,
+                                                                                  const detail::ErrorInfo* refusal) {
+    if (refusal != nullptr) {
       // Its calls say why.
       actor = CellRef::adopt(new detail::ActorCell);
       actor->complete_error(*refusal);
@@ -315,15 +312,18 @@ void Requests::on_create(Reader& in, Worker& worker) {
       pool_.unlock_and_run(lock);
     }
     if (request == 0) return;
-    if (refusal) return answer_error(index, id, request, *refusal);
+    if (refusal != nullptr) return answer_error(index, id, request, *refusal);
     answer(index, id, request, [](Writer&, Worker&) {});
   };
-  if (request == 0) {
-    pool_.after(std::move(make));
-  } else {
-    // A name is asked for at rank 0: that takes a while, and must not be waited for here.
-    pool_.after([this, make = std::move(make)]() mutable { push_work(*pool_.context_.host, std::move(make)); });
-  }
+  pool_.after([text = std::move(text), refs = std::move(refs), options = std::move(options), made]() mutable {
+    // A name is asked for at rank 0: that takes a while.
+    if (!options.name.empty()) return create_named_actor(std::move(text), std::move(refs), options, made);
+    try {
+      made(create_python_actor(std::move(text), std::move(refs), options), nullptr);
+    } catch (const Exception& refused) {
+      made({}, &refused.info());
+    }
+  });
 }
 
 void Requests::on_room(Reader& in, Worker& worker) {
@@ -386,19 +386,10 @@ void Requests::on_imported(Reader& in, Worker& worker) {
                           core::runtime_error(pool_.context_, Errc::not_found,
                                               fmt::format("rank {} exported no function under that key", rank)));
     }
-    const auto fetched = fetch_export(rank, key);
-    when_ready(fetched.cell(), [this, fetched, key, reply, request, index, id] {
-      // Decoding a large one may have to bring it back.
-      push_work(*pool_.context_.host, [this, fetched, key, reply, request, index, id] {
-        try {
-          auto blob = trireme::get(fetched);
-          ExportTable::instance().set(key, blob);
-          reply(blob);
-        } catch (const Exception& failed) {
-          answer_error(index, id, request, failed.info());
-        }
-      });
-    });
+    fetch_export(pool_.session_.core(), rank, key,
+                 [this, reply, request, index, id](const ExportTable::Blob& blob, const detail::ErrorInfo* error) {
+                   error == nullptr ? reply(*blob) : answer_error(index, id, request, *error);
+                 });
   });
 }
 
@@ -410,18 +401,16 @@ void Requests::on_group(Reader& in, Worker& worker) {
   const auto labels = decode_labels(in);
   if (!in.done() || strategy > GroupStrategy::strict_spread) return in.fail();
   pool_.after([this, request, strategy, bundles = std::move(bundles), labels, index = worker.index, id = worker.id] {
-    push_work(*pool_.context_.host, [this, request, strategy, bundles, labels, index, id] {
-      try {
-        const PlacementGroup group(strategy, bundles, labels);
-        const auto name = GroupTable::instance().add(group);
-        answer(index, id, request, [&](Writer& out, Worker& asker) {
-          out.varint(handle_for(asker, group.ready().cell()));
-          out.id(name);
-        });
-      } catch (const Exception& refused) {
-        answer_error(index, id, request, refused.info());
-      }
-    });
+    try {
+      const PlacementGroup group(strategy, bundles, labels);
+      const auto name = GroupTable::instance().add(group);
+      answer(index, id, request, [&](Writer& out, Worker& asker) {
+        out.varint(handle_for(asker, group.ready().cell()));
+        out.id(name);
+      });
+    } catch (const Exception& refused) {
+      answer_error(index, id, request, refused.info());
+    }
   });
 }
 
@@ -441,7 +430,7 @@ void Requests::on_myself(Reader& in, Worker& worker) {
   const auto key = worker.actor != nullptr ? worker.actor->key : 0;
   pool_.after([this, request, key, index = worker.index, id = worker.id] {
     if (key == 0) return answer(index, id, request, [](Writer& out, Worker&) { out.varint(0); });
-    actor_of_key(pool_.session_, key, [this, request, index, id](CellRef actor) {
+    actor_of_key(pool_.session_.core(), rank_of_key(key), key, [this, request, index, id](CellRef actor) {
       answer(index, id, request, [&](Writer& out, Worker& asker) {
         out.varint(handle_for(asker, actor));
         // What is asked next.

@@ -5,9 +5,8 @@
 #include "core/context.hpp"
 #include "core/current.hpp"
 #include "core/rank_core.hpp"
+#include "python/native/control.hpp"
 #include "python/native/work.hpp"
-#include "trireme/async.hpp"
-#include "trireme/runtime.hpp"
 
 namespace trireme::python {
 
@@ -165,46 +164,14 @@ void StreamTable::remove(std::uint64_t index) {
   streams_.erase(at);
 }
 
-namespace {
-
-/// Runs in the rank of the consumer; true while it wants more.
-Async<bool> accept_item(std::uint64_t stream, std::uint64_t index, Ref<detail::Nothing> item) {
-  const auto found = StreamTable::instance().find(stream);
-  if (!found) co_return false;
-  auto answer = detail::make_plain_cell();
-  const auto wanted = std::make_shared<bool>(false);
-  found->push(index, item.cell(), [answer, wanted](bool more) {
-    *wanted = more;
-    detail::Value nothing;
-    nothing.bytes.resize(sizeof(detail::Nothing));
-    answer->complete(std::move(nothing));
-  });
-  co_await Ref<detail::Nothing>(answer);
-  co_return *wanted;
-}
-
-}  // namespace
-
 void push_to_stream(ObjectId stream, std::uint64_t index, CellRef item, std::function<void(bool)> done) {
-  const auto& context = core::current().context();
-  if (stream.owner == context.self) {
+  auto& core = core::current();
+  if (stream.owner == core.context().self) {
     if (const auto found = StreamTable::instance().find(stream.index))
       return found->push(index, std::move(item), std::move(done));
     return done(false);
   }
-  TaskOptions there;
-  there.resources.cpus = 0;
-  there.placement = Placement::on(stream.owner);
-  const auto answer = submit_with<&accept_item>(there, stream.index, index, Ref<detail::Nothing>(std::move(item)));
-  when_ready(answer.cell(), [answer, done = std::move(done)] {
-    bool wanted = false;
-    try {
-      wanted = trireme::get(answer);
-    } catch (const Exception&) {
-      // The consumer's rank is gone, and with it who wanted the values.
-    }
-    done(wanted);
-  });
+  push_elsewhere(core, stream, index, std::move(item), std::move(done));
 }
 
 }  // namespace trireme::python

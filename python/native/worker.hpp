@@ -138,7 +138,7 @@ struct ActorProcess : std::enable_shared_from_this<ActorProcess> {
     std::vector<Packed> deps;
   };
   std::deque<std::shared_ptr<Outgoing>> outbox;  ///< in order
-  std::function<void()> created;                 ///< runs once the first construction ended, well or not
+  bool first = true;  ///< its first construction has not ended; `create` is the one that the creator made
 };
 
 /// Puts the call's arguments in place; false when one of them was evicted: recall_deps() brings it back.
