@@ -67,6 +67,8 @@ class HyperBandScheduler(TrialScheduler):
 
     def on_trial_result(self, controller: TuneController, trial: Trial, result: Mapping[str, Any]) -> str:
         bracket = self._brackets[self._bracket_of[trial.trial_id]]
+        if trial.trial_id in self._resumed:
+            self._resumed.remove(trial.trial_id)
         time = time_of(result, self._time_attr)
         if time >= self._max_t:
             if not self._stop_last:
@@ -120,18 +122,21 @@ class HyperBandScheduler(TrialScheduler):
 
     def choose_trial_to_run(self, controller: TuneController) -> Trial | None:
         waiting = {trial.trial_id: trial for trial in controller.waiting_trials()}
-        self._resumed = [trial_id for trial_id in self._resumed if trial_id in waiting]
-        if self._resumed:
-            return waiting[self._resumed[0]]
+        # Until they report again: one that won may still be leaving its process, and waits only after that.
+        self._resumed = [trial_id for trial_id in self._resumed if controller.is_live(trial_id)]
+        if (trial := self._next_resumed(waiting)) is not None:
+            return trial
         for trial in waiting.values():
             # One that was started again after a failure, or never started.
             if trial.status == trial.PENDING:
                 return trial
         if controller.search_ended:
             self._advance(controller)  # a bracket that will never be full
-            if self._resumed:
-                return waiting.get(self._resumed[0])
+            return self._next_resumed(waiting)
         return None
+
+    def _next_resumed(self, waiting: Mapping[str, Trial]) -> Trial | None:
+        return next((waiting[trial_id] for trial_id in self._resumed if trial_id in waiting), None)
 
     def debug_string(self) -> str:
         lines = [f"Using HyperBand: {self._num_stopped} trials stopped, {len(self._brackets)} brackets"]
