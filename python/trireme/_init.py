@@ -207,7 +207,7 @@ def init(
                 f"nothing can start them again; call shutdown() once, at the end"
             )
         config = _job_config(job_config)
-        namespace = namespace or config.ray_namespace
+        namespace = config.ray_namespace if namespace is None else namespace
         _check(num_cpus, num_gpus, resources, labels, object_store_memory, namespace)
         _check_logging_config(logging_config)
         _explain(address, include_dashboard, others)
