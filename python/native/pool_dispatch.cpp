@@ -445,11 +445,10 @@ bool Pool::cancel(std::uint64_t key, core::CancelOptions options) {
       } else {
         Bytes frame;
         begin(frame, Frame::cancel).put(flight.token);
+        // Also for a call of an actor: it may ask, and when it waits in the ring it does not begin.
+        worker.end.page().cancelled.store(flight.token, std::memory_order_release);
         worker.end.send(frame);
-        if (!flight.actor_call) {
-          worker.end.page().cancelled.store(flight.token, std::memory_order_release);
-          kill_process(worker, SIGINT);
-        }
+        if (!flight.actor_call) kill_process(worker, SIGINT);
       }
     } else {
       found = false;

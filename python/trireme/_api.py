@@ -192,8 +192,9 @@ def wait(
 def cancel(ray_waitable: Any, *, force: bool = False, recursive: bool = True) -> None:
     """Cancels the task or call that makes an object; a get() of it then raises TaskCancelledError.
 
-    A task that runs gets a KeyboardInterrupt; a coroutine of an async actor is cancelled as asyncio does; what has not
-    begun never does, and has failed at once, also where it waits for its arguments. A task that ended stays as it is.
+    A task that runs gets a KeyboardInterrupt; a coroutine of an async actor is cancelled as asyncio does; a call of another
+    actor that runs goes on, and can ask `get_runtime_context().is_canceled()`; what has not begun never does, and has failed
+    at once, also where it waits for its arguments. A task that ended stays as it is.
 
     Parameters
     ----------

@@ -413,6 +413,12 @@ class Worker:
         """Of the call that the calling thread or coroutine runs; 0 for none."""
         return self._mode.token() if self._mode is not None else self.core.running
 
+    def is_cancelled(self) -> bool:
+        """Whether the call that the calling thread runs was cancelled. Errors: RuntimeError in an async actor."""
+        if self._mode is not None:
+            return self._mode.is_cancelled()
+        return self.core.running != 0 and self.core.cancelled == self.core.running
+
     def present_work(self) -> Work | None:
         """What the calling thread or coroutine runs, or ran last."""
         return self._mode.work() if self._mode is not None else self.work

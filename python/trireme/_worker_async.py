@@ -97,6 +97,9 @@ class AsyncMode:
     def token(self) -> int:
         return running.get()[0]
 
+    def is_cancelled(self) -> bool:
+        raise RuntimeError("is_canceled() is for calls that nothing interrupts; one of an async actor gets asyncio.CancelledError")
+
     def work(self) -> Work | None:
         return running.get()[1]
 

@@ -61,6 +61,9 @@ class ThreadMode:
     def token(self) -> int:
         return getattr(running, "token", 0)
 
+    def is_cancelled(self) -> bool:
+        return self.token() in self.cancelled
+
     def work(self) -> Work | None:
         return getattr(running, "work", None)
 
@@ -78,7 +81,6 @@ class ThreadMode:
         while True:
             try:
                 if token in self.cancelled:
-                    self.cancelled.discard(token)
                     worker.core.fail(token, "the call was cancelled", "TaskCancelledError", b"")
                     break
                 args, kwargs = unpack_args(task, task.args.refs) if task.args.data else ((), {})
@@ -101,6 +103,7 @@ class ThreadMode:
                     recorder.end(record, type(error).__name__)
                 worker.fail(task, work.name, error)
             break
+        self.cancelled.discard(token)
         if recorder is not None:
             recorder.end(record)
 

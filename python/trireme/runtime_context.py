@@ -54,6 +54,14 @@ class RuntimeContext:
         worker = _state.worker
         return worker.present_work() if worker is not None else None
 
+    def is_canceled(self) -> bool:
+        """Whether somebody has cancelled the task or call that asks; for methods of plain and threaded actors, which nothing
+        interrupts. Errors: RuntimeError in the driver and in async actors, whose calls asyncio cancels."""
+        worker = _state.worker
+        if worker is None:
+            raise RuntimeError("is_canceled() is for tasks and calls of actors; this is the driver")
+        return worker.is_cancelled()
+
     def get_session_name(self) -> str:
         """As `init().address_info["session_name"]`."""
         return self.get_job_id()
@@ -159,6 +167,18 @@ class RuntimeContext:
         worker = _state.worker
         group = worker.placement_group() if worker is not None else None
         return group.id.hex() if group is not None else None
+
+    current_placement_group_id = property(get_placement_group_id)
+
+    @property
+    def should_capture_child_tasks_in_placement_group(self) -> bool:
+        """Whether tasks and actors that are made here go into this placement group unless they say otherwise; True in the
+        driver, as in Ray."""
+        return _state.worker is None or _state.captured_group is not None
+
+    def get_resource_ids(self) -> dict[str, list[str]]:
+        """Ray's older name of `get_accelerator_ids`."""
+        return self.get_accelerator_ids()
 
     @property
     def worker_mode(self) -> str:

@@ -373,3 +373,78 @@ def test_a_task_can_be_forced_from_within_a_task_and_an_actor(runtime, gate, tmp
     (ref,) = runtime.get(Forces.remote().force.remote(gate, tmp_path / "gate"), timeout=60)
     with pytest.raises((runtime.exceptions.TaskCancelledError, runtime.exceptions.WorkerCrashedError)):
         runtime.get(ref, timeout=60)
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_a_call_of_an_actor_can_ask_whether_it_was_cancelled(runtime, tmp_path, concurrency):
+    @runtime.remote(num_cpus=0, max_concurrency=concurrency)
+    class Asks:
+        def asks(self, path):
+            import time
+
+            import trireme
+
+            context = trireme.get_runtime_context()
+            path.touch()
+            deadline = time.monotonic() + 60
+            while not context.is_canceled():
+                assert time.monotonic() < deadline
+                time.sleep(0.001)
+            return "stopped"
+
+        def touch(self, path):
+            import trireme
+
+            path.touch()
+            return trireme.get_runtime_context().is_canceled()
+
+    actor = Asks.options(scheduling_strategy="SPREAD").remote()
+    for i in range(3):
+        runs = actor.asks.remote(tmp_path / f"runs {i}")
+        eventually((tmp_path / f"runs {i}").exists)
+        behind = actor.touch.remote(tmp_path / f"behind {i}")
+        if concurrency == 1:
+            runtime.cancel(behind)  # it waits in the actor's queue
+            cancelled(runtime, behind)
+        runtime.cancel(runs)
+        assert runtime.get(runs, timeout=60) == "stopped"
+        assert runtime.get(actor.touch.remote(tmp_path / "after"), timeout=60) is False
+        if concurrency == 1:
+            assert not (tmp_path / f"behind {i}").exists()
+        else:
+            assert runtime.get(behind, timeout=60) is False
+
+
+def test_who_can_ask(runtime, tmp_path):
+    @runtime.remote(max_retries=0)
+    def task(path):
+        import time
+
+        import trireme
+
+        context = trireme.get_runtime_context()
+        assert not context.is_canceled()
+        try:
+            (path / "began").touch()
+            time.sleep(60)
+        except KeyboardInterrupt:
+            if context.is_canceled():
+                (path / "knew").touch()
+            raise
+
+    @runtime.remote(num_cpus=0)
+    class Async:
+        async def asks(self):
+            import trireme
+
+            return trireme.get_runtime_context().is_canceled()
+
+    with pytest.raises(RuntimeError, match="driver"):
+        runtime.get_runtime_context().is_canceled()
+    with pytest.raises(RuntimeError, match="asyncio.CancelledError"):
+        runtime.get(Async.remote().asks.remote(), timeout=60)
+    ref = task.remote(tmp_path)
+    eventually((tmp_path / "began").exists)
+    runtime.cancel(ref)
+    cancelled(runtime, ref)
+    assert (tmp_path / "knew").exists()

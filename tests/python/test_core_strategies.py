@@ -550,3 +550,26 @@ def test_wrong_bundle_index(runtime):
     remove_placement_group(group)
 
 
+
+
+def test_the_context_tells_of_the_group(runtime):
+    from trireme.util import placement_group, remove_placement_group
+    from trireme.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+    @runtime.remote(num_cpus=0.1)
+    def tells():
+        import trireme
+
+        context = trireme.get_runtime_context()
+        return context.current_placement_group_id, context.should_capture_child_tasks_in_placement_group
+
+    group = placement_group([{"CPU": 1}])
+    for capture in (True, False):
+        inside = PlacementGroupSchedulingStrategy(group, placement_group_capture_child_tasks=capture)
+        told = runtime.get(tells.options(scheduling_strategy=inside).remote(), timeout=60)
+        assert told == (group.id.hex(), capture)
+    remove_placement_group(group)
+    assert runtime.get(tells.remote(), timeout=60) == (None, False)
+    context = runtime.get_runtime_context()
+    assert (context.current_placement_group_id, context.should_capture_child_tasks_in_placement_group) == (None, True)
+    assert context.get_resource_ids() == context.get_accelerator_ids()
