@@ -130,6 +130,9 @@ class Pool final : public Runner, public core::SideQueue, public scheduler::Poll
   void after(std::function<void()> step) { after_.push_back(std::move(step)); }
   void fail_later(detail::CellRef call, detail::ErrorInfo error, bool exportable = false);
   detail::ErrorInfo revoked_error() const;
+  /// A plain actor runs its calls in the order of their tokens and hears of nothing meanwhile: in its page it is told
+  /// when the one was cancelled whose turn it is, the others when theirs comes.
+  void tell_cancelled(Worker& worker);
   /// Runs what was put aside while the lock was held.
   void unlock_and_run(Lock& lock);
   std::vector<int> take_gpus(double amount);

@@ -432,7 +432,7 @@ bool Pool::cancel(std::uint64_t key, core::CancelOptions options) {
     } else if (const auto at = tokens_.find(key); at != tokens_.end()) {
       auto& flight = *flights_.at(at->second);
       auto& worker = *flight.worker;
-      flight.cancelled = true;
+      if (!std::exchange(flight.cancelled, true) && flight.actor_call) ++worker.cancels;
       if (options.recursive) find_children(flight, results, children);
       auto queued = std::uint32_t{WorkerPage::kQueued};
       if (!flight.actor_call && flight.slot >= 0 && !worker.tasks.empty() && worker.tasks.front() != flight.token &&
@@ -445,10 +445,13 @@ bool Pool::cancel(std::uint64_t key, core::CancelOptions options) {
       } else {
         Bytes frame;
         begin(frame, Frame::cancel).put(flight.token);
-        // Also for a call of an actor: it may ask, and when it waits in the ring it does not begin.
-        worker.end.page().cancelled.store(flight.token, std::memory_order_release);
         worker.end.send(frame);
-        if (!flight.actor_call) kill_process(worker, SIGINT);
+        if (flight.actor_call) {
+          tell_cancelled(worker);
+        } else {
+          worker.end.page().cancelled.store(flight.token, std::memory_order_release);
+          kill_process(worker, SIGINT);
+        }
       }
     } else {
       found = false;
@@ -473,6 +476,12 @@ bool Pool::cancel(std::uint64_t key, core::CancelOptions options) {
   for (const auto& result : results) cancel_result(result, options);
   for (const auto& child : children) session_.core().cancels().everywhere(child.key, options, {});
   return found;
+}
+
+void Pool::tell_cancelled(Worker& worker) {
+  if (worker.calls.empty()) return;
+  const auto first = *std::min_element(worker.calls.begin(), worker.calls.end());
+  if (flights_.at(first)->cancelled) worker.end.page().cancelled.store(first, std::memory_order_release);
 }
 
 detail::ErrorInfo Pool::revoked_error() const {

@@ -126,6 +126,8 @@ std::unique_ptr<InFlight> Pool::finished(Worker& worker, std::uint64_t token) {
   if (const auto key = tokens_.find(text.key); key != tokens_.end() && key->second == token) tokens_.erase(key);
   if (flight->actor_call) {
     worker.calls.erase(token);
+    if (flight->cancelled) --worker.cancels;
+    if (worker.cancels != 0) tell_cancelled(worker);
     return flight;
   }
   auto& slot = worker.end.page().slots[flight->slot];

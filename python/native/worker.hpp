@@ -80,6 +80,7 @@ struct Worker {
 
   std::deque<std::uint64_t> tasks;          ///< tokens in the order in which they were sent
   std::unordered_set<std::uint64_t> calls;  ///< tokens of an actor's calls
+  std::uint32_t cancels = 0;                ///< how many of these were cancelled
   double task_nanos = 1e9;                  ///< running mean of how long its tasks take
   Nanos last_done = 0;
   bool counted = false;     ///< in Pool::running_
