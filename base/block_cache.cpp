@@ -90,7 +90,7 @@ struct Cache {
 };
 
 /// A thread's cache; null before the first use and after the thread's other objects have been destroyed.
-[[gnu::tls_model("initial-exec")]] thread_local Cache* mine = nullptr;
+thread_local Cache* mine = nullptr;
 thread_local bool over = false;
 
 struct Owner {

@@ -37,6 +37,7 @@ endif()
 set_target_properties(trireme PROPERTIES
   VERSION ${PROJECT_VERSION}
   SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
+set_target_properties(${TRIREME_LAYERS} trireme PROPERTIES INTERPROCEDURAL_OPTIMIZATION_RELEASE ${TRIREME_IPO})
 
 # trireme::embed, the only library of ours that links MPI: the runtime beside a program that has MPI anyway.
 set(TRIREME_LIBRARIES trireme)

@@ -13,6 +13,8 @@ namespace {
 constexpr std::size_t kExportWindow = 1024;
 // Works that must stay and stand before exportable ones are moved to the injection queue, this many per deque and call.
 constexpr int kMovedMax = 64;
+// A thread outside that has run this many works in place drops their entries from the injection queue.
+constexpr std::size_t kDeadOutside = 256;
 
 }  // namespace
 
@@ -105,8 +107,24 @@ bool Executor::pop_if_newest(Work* work) {
 bool Executor::claim(Work* work) {
   if (!work->claim()) return false;
   Worker* me = Worker::this_thread();
-  if (me != nullptr && &me->pool == impl_.get()) ++me->dead;
+  if (me != nullptr && &me->pool == impl_.get()) {
+    ++me->dead;
+  } else {
+    impl_->claimed_outside();
+  }
   return true;
+}
+
+/// The compute threads may be busy, or retired because this thread computes: nobody else would drop these entries.
+void Executor::Impl::claimed_outside() {
+  thread_local std::size_t dead = 0;
+  // Half of the queue: a look at all of it costs two of its entries per work.
+  if (++dead < kDeadOutside || dead < injection.size() / 2) return;
+  dead = 0;
+  std::vector<Work*> claimed;
+  claimed.reserve(kDeadOutside);
+  injection.pop_claimed(claimed);
+  for (Work* work : claimed) work->action(work, Work::Do::drop);
 }
 
 void Worker::drop_dead() {

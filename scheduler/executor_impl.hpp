@@ -190,6 +190,7 @@ struct Executor::Impl {
       wake_one();
   }
   void wake_one();
+  void claimed_outside();
   bool any_work() const;
   bool wait_outside(WaitPoint& point, Nanos deadline);
   unsigned withheld = 0;  // by withhold(), one caller at a time

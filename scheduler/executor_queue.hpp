@@ -93,6 +93,23 @@ class SharedQueue {
     return taken;
   }
 
+  /// All entries whose work has been claimed elsewhere; the others keep their order.
+  void pop_claimed(std::vector<Work*>& out) {
+    lock_.lock();
+    const std::size_t mask = ring_.size() - 1;
+    std::size_t kept = 0;
+    for (std::size_t i = 0; i < count_; ++i) {
+      Work* work = ring_[(first_ + i) & mask];
+      if (work->claimed.load(std::memory_order_acquire)) {
+        out.push_back(work);
+      } else {
+        ring_[(first_ + kept++) & mask] = work;
+      }
+    }
+    set_count(kept);
+    lock_.unlock();
+  }
+
   bool looks_empty() const { return size() == 0; }
   std::size_t size() const { return size_.load(std::memory_order_seq_cst); }
 

@@ -29,8 +29,7 @@ constexpr Nanos kPauseOfCost = 8;
 // Most works between two looks at the clock.
 constexpr std::uint32_t kWorksMax = 64;
 
-// initial-exec: one instruction instead of a call in position-independent code.
-__attribute__((tls_model("initial-exec"))) thread_local Worker* worker_of_this_thread = nullptr;
+thread_local Worker* worker_of_this_thread = nullptr;
 
 }  // namespace
 

@@ -369,6 +369,37 @@ TEST_CASE("with no fiber left, tasks go on as those before them finish") {
   CHECK(pool.executor.stats().fibers_alive <= 6);
 }
 
+TEST_CASE("what a foreign thread ran in place does not pile up while the compute threads are busy") {
+  Pool pool(1);
+  std::atomic<bool> go{false};
+  Job gate([&] {
+    while (!go.load()) std::this_thread::yield();
+  });
+  pool.executor.push(&gate);
+  while (!gate.claimed.load()) std::this_thread::yield();
+  std::vector<int> order;
+  Jobs live;
+  for (int i = 0; i < 3; ++i) live.push_back(std::make_unique<Job>([&order, i] { order.push_back(i); }));
+  Jobs jobs;
+  for (int i = 0; i < 5000; ++i) {
+    jobs.push_back(std::make_unique<Job>([] { FAIL("claimed by its pusher, must not run"); }));
+  }
+  std::size_t most = 0;
+  for (int i = 0; i < 5000; ++i) {
+    if (i % 100 == 0 && i / 100 < 3) pool.executor.push(live[i / 100].get());
+    pool.executor.push(jobs[i].get());
+    CHECK(pool.executor.claim(jobs[i].get()));
+    most = std::max(most, pool.executor.queued());
+  }
+  CHECK(most <= 512);
+  go.store(true);
+  gate.wait_until_released();
+  jobs.wait_until_released();
+  live.wait_until_released();
+  CHECK(order == std::vector<int>{0, 1, 2});
+  for (const auto& job : jobs) CHECK(job->drops.load() == 1);
+}
+
 TEST_CASE("a thread retires while a foreign thread computes in its place") {
   Pool pool(1);
   std::atomic<bool> go{false};
