@@ -83,6 +83,7 @@ void Executor::push(Work* work) {
     me->deque.push(Worker::tag(work));
   } else {
     impl_->injection.push(work);
+    if (impl_->activity->retired.load(std::memory_order_relaxed) != 0 && impl_->piled_up()) impl_->wake_retired();
   }
   impl_->notify();
 }

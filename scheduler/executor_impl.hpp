@@ -20,6 +20,9 @@ namespace trireme::scheduler {
 /// system call or two.
 inline constexpr Nanos kYieldEach = 10 * kMicrosecond;
 
+/// Works in the injection queue from which on no compute thread stands aside for a foreign one.
+inline constexpr std::size_t kPile = 4096;
+
 struct Worker;
 
 /// Who a WaitPoint wakes. `wake` runs once per signal, on the signalling thread.
@@ -190,7 +193,10 @@ struct Executor::Impl {
       wake_one();
   }
   void wake_one();
+  void wake_retired();
   void claimed_outside();
+  /// More waits than a thread that computes in place may keep from the compute threads: they share its core then.
+  bool piled_up() const { return injection.size() >= kPile; }
   bool any_work() const;
   bool wait_outside(WaitPoint& point, Nanos deadline);
   unsigned withheld = 0;  // by withhold(), one caller at a time

@@ -318,7 +318,10 @@ void Executor::Impl::begin_in_place() { activity->in_place.fetch_add(1, std::mem
 void Executor::Impl::end_in_place() {
   Activity& shared = *activity;
   const unsigned left = shared.in_place.fetch_sub(1, std::memory_order_seq_cst) - 1;
-  if (shared.retired.load(std::memory_order_seq_cst) <= left) return;
+  if (shared.retired.load(std::memory_order_seq_cst) > left) wake_retired();
+}
+
+void Executor::Impl::wake_retired() {
   for (const auto& worker : workers) {
     if (worker->park.load(std::memory_order_seq_cst) == Worker::kRetired) {
       worker->wake_up();

@@ -322,11 +322,12 @@ void Worker::wake_up() {
   }
 }
 
-/// At most one thread retires per foreign thread that computes. The order is that of sleep(): counted, parked, looked
-/// again; end_in_place() uncounts, then looks for a park == kRetired.
+/// At most one thread retires per foreign thread that computes, and none while works pile up: such a thread may make
+/// them for hours. The order is that of sleep(): counted, parked, looked again; end_in_place() uncounts, then looks for
+/// a park == kRetired. One that parks while the pile grows is woken by the next push.
 void Worker::retire_if_crowded() {
   Activity& activity = *pool.activity;
-  if (activity.active() <= activity.cores || ready_first != nullptr) return;
+  if (activity.active() <= activity.cores || ready_first != nullptr || pool.piled_up()) return;
   unsigned retired = activity.retired.load(std::memory_order_seq_cst);
   do {
     if (retired >= activity.in_place.load(std::memory_order_seq_cst)) return;

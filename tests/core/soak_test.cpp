@@ -17,11 +17,11 @@ namespace soak_test {
 constexpr std::uint64_t kOperations = 3'000;
 constexpr bool kMemoryCounts = false;  // the sanitizers keep what was freed
 #else
-constexpr std::uint64_t kOperations = 150'000;
+constexpr std::uint64_t kOperations = 50'000;
 constexpr bool kMemoryCounts = true;
 #endif
-// 64 bytes an operation would be 19 MB in the last two rounds.
-constexpr std::size_t kGrowth = 6u << 20U;
+// 64 bytes an operation would be 6 MB in the last two rounds.
+constexpr std::size_t kGrowth = 2u << 20U;
 
 std::size_t resident_bytes() {
   std::ifstream in("/proc/self/statm");

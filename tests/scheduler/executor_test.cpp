@@ -424,6 +424,31 @@ TEST_CASE("a thread retires while a foreign thread computes in its place") {
   gate.wait_until_released();
 }
 
+TEST_CASE("a retired thread comes back when works pile up") {
+  Pool pool(1);
+  std::atomic<bool> go{false};
+  Job gate([&] {
+    while (!go.load()) std::this_thread::yield();
+  });
+  pool.executor.push(&gate);
+  while (!gate.claimed.load()) std::this_thread::yield();
+  std::atomic<int> ran{0};
+  Jobs jobs;
+  for (int i = 0; i < 6000; ++i) jobs.push_back(std::make_unique<Job>([&] { ran.fetch_add(1); }));
+  pool.executor.begin_in_place();
+  pool.executor.push(jobs[0].get());
+  go.store(true);
+  while (pool.executor.idle_threads() != 1) std::this_thread::yield();
+  CHECK(ran.load() == 0);
+  // The bracket stays open: only the number of works can bring the thread back.
+  for (int i = 1; i < 6000; ++i) pool.executor.push(jobs[i].get());
+  while (ran.load() < 1000) std::this_thread::yield();
+  pool.executor.end_in_place();
+  jobs.wait_until_released();
+  CHECK(ran.load() == 6000);
+  gate.wait_until_released();
+}
+
 TEST_CASE("a foreign thread that waits inside its bracket gives the core back") {
   Pool pool(1);
   pool.executor.begin_in_place();
