@@ -59,6 +59,7 @@ class AsyncMode:
         for name, size in groups.items():
             self._groups[name] = _Group(size)
         self._tasks: dict[int, asyncio.Task] = {}
+        self._groups_of_new: dict[int, _Group] = {}  # of tasks that have not taken their first step
         self._leaving: asyncio.Task | None = None
         self._selector = _Selector()
         self.loop = asyncio.SelectorEventLoop(self._selector)
@@ -116,12 +117,23 @@ class AsyncMode:
 
     def _begin(self, group: _Group, task: Any, work: Work) -> None:
         group.running += 1
+        self._groups_of_new[task.token] = group
         self._tasks[task.token] = self.loop.create_task(self._execute(group, task, work))
+
+    def _end(self, group: _Group, token: int) -> None:
+        del self._tasks[token]
+        group.running -= 1
+        while group.waiting and group.running < group.limit:
+            self._begin(group, *group.waiting.popleft())
 
     def cancel(self, token: int) -> None:
         running_task = self._tasks.get(token)
         if running_task is not None:
             running_task.cancel()
+            if (group := self._groups_of_new.pop(token, None)) is not None:
+                # Such a coroutine never comes to its first line.
+                self._fail_cancelled(token)
+                self._end(group, token)
             return
         for group in self._groups.values():
             for waiting in group.waiting:
@@ -135,6 +147,7 @@ class AsyncMode:
 
     async def _execute(self, group: _Group, task: Any, work: Work) -> None:
         worker, token = self._worker, task.token
+        del self._groups_of_new[token]
         running.set((token, work))
         attempt = task.attempt
         recorder = _observe.recorder
@@ -168,10 +181,7 @@ class AsyncMode:
         finally:
             if recorder is not None:
                 recorder.end(record)
-            del self._tasks[token]
-            group.running -= 1
-            while group.waiting and group.running < group.limit:
-                self._begin(group, *group.waiting.popleft())
+            self._end(group, token)
 
     async def _stream(self, token: int, work: Work, result: Any, state: list[int]) -> None:
         core = self._worker.core

@@ -448,3 +448,36 @@ def test_who_can_ask(runtime, tmp_path):
     runtime.cancel(ref)
     cancelled(runtime, ref)
     assert (tmp_path / "knew").exists()
+
+
+def test_a_coroutine_that_is_cancelled_before_its_first_step(runtime, tmp_path):
+    """Call and cancellation come in one look of the event loop. It never ended, and held its place in the actor."""
+
+    @runtime.remote(num_cpus=0, max_concurrency=2)
+    class Waits:
+        def hold(self, path):
+            import time
+
+            path.with_suffix(".begun").touch()
+            while not path.exists():
+                time.sleep(0.01)
+
+        async def forever(self):
+            import asyncio
+
+            await asyncio.Event().wait()
+
+        async def echo(self, value):
+            return value
+
+    actor = Waits.remote()
+    for turn in range(5):
+        path = tmp_path / f"{turn}.go"
+        held = actor.hold.remote(path)
+        eventually(path.with_suffix(".begun").exists)  # the loop is held up: what follows comes in together
+        pending = actor.forever.remote()
+        runtime.cancel(pending)
+        path.touch()
+        cancelled(runtime, pending)
+        runtime.get(held)
+    assert runtime.get([actor.echo.remote(i) for i in range(4)], timeout=60) == [0, 1, 2, 3]
