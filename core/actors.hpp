@@ -56,8 +56,9 @@ using detail::LocalActor;
 /// Threading: under the token unless it says otherwise.
 class Actors {
  public:
-  Actors(Context& context, Refs& refs, Holders& holders, Tasks& tasks, scheduler::ClusterView& cluster)
-      : context_(context), refs_(refs), holders_(holders), tasks_(tasks), cluster_(cluster) {}
+  Actors(Context& context, Refs& refs, Holders& holders, Tasks& tasks, scheduler::ClusterView& cluster,
+         Reports& reports)
+      : context_(context), refs_(refs), holders_(holders), tasks_(tasks), cluster_(cluster), reports_(reports) {}
   ~Actors();
   /// Tells the name registry that a named actor ended.
   std::function<void(const std::string&)> on_name_free;
@@ -111,6 +112,7 @@ class Actors {
   Holders& holders_;
   Tasks& tasks_;
   scheduler::ClusterView& cluster_;
+  Reports& reports_;
   std::unordered_map<ObjectId, LocalActor*> hosted_;
   /// Calls that arrived from a third rank before the owner's create.
   struct EarlyCall {

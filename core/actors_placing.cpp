@@ -152,7 +152,7 @@ void Actors::place(ActorCell* cell, detail::CallBase* construct, const ActorOpti
       rank = context_.self;
     }
   } else {
-    holders_.refresh_view();
+    reports_.refresh_own();
     // An actor stays where it is sent, and its parent may hold what this rank has of the group for as long as it lives.
     std::vector<Rank> avoid;
     if (demand.strategy == scheduler::Strategy::placement_group && demand.bundle < 0 &&
@@ -170,8 +170,6 @@ void Actors::place(ActorCell* cell, detail::CallBase* construct, const ActorOpti
     if (!choice) return fail(cell, construct, runtime_error(context_, choice.error().code, choice.error().message));
     rank = choice->rank;
     bundle = choice->bundle;
-    // What a bundle holds was taken when the group was.
-    if (bundle < 0) cluster_.assume(rank, demand.resources);
   }
   std::vector<Cell*> cells(construct->invocation->deps(construct, nullptr));
   construct->invocation->deps(construct, cells.data());
@@ -203,6 +201,8 @@ void Actors::place(ActorCell* cell, detail::CallBase* construct, const ActorOpti
   out.blob(args.view());
   refs_.write(out, args.refs, rank, by_reference);
   context_.send(rank);
+  // What a bundle holds was taken when the group was.
+  if (bundle < 0) reports_.takes(rank, demand.resources);
   construct->complete(ActorCell::hosted_by(rank));
   construct->release();
   cell->complete(ActorCell::hosted_by(rank));
@@ -225,6 +225,7 @@ void Actors::on_create(Rank from, Reader& in) {
   if (!in.done() || id.owner != from || hosted_.contains(id) || deps > item->args.refs.size() || concurrency == 0 ||
       concurrency > 1'000'000)
     return in.fail();
+  if (holds && bundle < 0) reports_.owe(from);
   std::vector<CellRef> wait(item->args.refs.begin(), item->args.refs.begin() + static_cast<std::ptrdiff_t>(deps));
   const auto function = item->function;
   auto* actor =

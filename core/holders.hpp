@@ -19,9 +19,8 @@ namespace trireme::core {
 /// Threading: under the token.
 class Holders {
  public:
-  Holders(Context& context, scheduler::ResourcePool& pool, scheduler::PlacementQueue& queue,
-          scheduler::ClusterView& cluster)
-      : context_(context), pool_(pool), queue_(queue), cluster_(cluster) {}
+  Holders(Context& context, scheduler::ResourcePool& pool, scheduler::PlacementQueue& queue)
+      : context_(context), pool_(pool), queue_(queue) {}
   enum class Answer : std::uint8_t {
     granted,
     refused,    ///< this rank can never give it
@@ -45,8 +44,6 @@ class Holders {
   void when_revoked(scheduler::HolderId holder, std::function<void()> end);
   /// Holders of the bundle that still wait are refused, those that asked for it by when_revoked() hear of it.
   void revoke(scheduler::BundleKey bundle);
-  /// The cluster view's idea of this rank is made true; before a choice.
-  void refresh_view() { cluster_.update(context_.self, pool_.version(), pool_.available()); }
   const scheduler::ResourcePool& pool() const { return pool_; }
   Nanos next_deadline() const { return look_for_stuck_at_; }
   /// Sends those elsewhere that wait for any bundle of a group while none of this rank's becomes free.
@@ -61,7 +58,6 @@ class Holders {
   Context& context_;
   scheduler::ResourcePool& pool_;
   scheduler::PlacementQueue& queue_;
-  scheduler::ClusterView& cluster_;
   std::unordered_map<scheduler::HolderId, std::function<void(Answer)>> waiting_;
   std::unordered_map<scheduler::HolderId, std::pair<scheduler::BundleKey, std::function<void()>>> revocable_;
   scheduler::HolderId next_ = 1;

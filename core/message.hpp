@@ -46,7 +46,8 @@ enum class MessageType : std::uint8_t {
   cancel_result = 35,  ///< to a result's owner: cancel the call that makes it
   control = 36,        ///< a question of the layers above, see control.hpp
   control_answer = 37,
-  end,  ///< none: one more than the last
+  report = 38,  ///< what is free in the sender now
+  end,          ///< none: one more than the last
 };
 /// Was a type once.
 inline constexpr auto kUnusedMessageType = static_cast<MessageType>(14);

@@ -7,12 +7,13 @@
 namespace trireme::core {
 
 PlacementGroups::PlacementGroups(Context& context, Refs& refs, Holders& holders, scheduler::ClusterView& cluster,
-                                 scheduler::ResourcePool& pool, Rank self, std::uint64_t seed)
+                                 scheduler::ResourcePool& pool, Reports& reports, std::uint64_t seed)
     : context_(context),
       refs_(refs),
       holders_(holders),
       cluster_(cluster),
-      coordinator_(self, cluster, pool, *this, seed) {}
+      reports_(reports),
+      coordinator_(context.self, cluster, pool, *this, seed) {}
 
 ObjectId PlacementGroups::create(scheduler::GroupStrategy strategy, std::vector<scheduler::Resources> bundles,
                                  scheduler::BundleRules rules, CellRef ready) {

@@ -7,6 +7,7 @@
 
 #include "core/holders.hpp"
 #include "core/refs.hpp"
+#include "core/reports.hpp"
 #include "scheduler/placement.hpp"
 #include "scheduler/placement_group.hpp"
 
@@ -20,7 +21,7 @@ class PlacementGroups final : private scheduler::GroupHost {
  public:
   using Then = std::function<void(const detail::ErrorInfo*)>;
   PlacementGroups(Context& context, Refs& refs, Holders& holders, scheduler::ClusterView& cluster,
-                  scheduler::ResourcePool& pool, Rank self, std::uint64_t seed);
+                  scheduler::ResourcePool& pool, Reports& reports, std::uint64_t seed);
 
   /// `ready` becomes ready with the group.
   ObjectId create(scheduler::GroupStrategy strategy, std::vector<scheduler::Resources> bundles,
@@ -58,6 +59,12 @@ class PlacementGroups final : private scheduler::GroupHost {
   void answer(Rank to, ObjectId id);
 
   void send(Rank to, BytesView message) override;
+  void takes(Rank to, const scheduler::Resources& amount) override { reports_.takes(to, amount); }
+  void gives_back(Rank to, const scheduler::Resources& amount) override { reports_.gives_back(to, amount); }
+  void owe_report(Rank creator) override { reports_.owe(creator); }
+  void put_report(Writer& out, Rank to) override { reports_.put(out, to); }
+  void take_report(Reader& in, Rank from) override { reports_.take(in, from); }
+  void refresh_view() override { reports_.refresh_own(); }
   void group_ready(scheduler::GroupId id, const scheduler::GroupPlacement& placement) override;
   void group_failed(scheduler::GroupId id, const Error& error) override;
   void bundles_lost(scheduler::GroupId id, const std::vector<std::uint32_t>& bundles) override;
@@ -68,6 +75,7 @@ class PlacementGroups final : private scheduler::GroupHost {
   Refs& refs_;
   Holders& holders_;
   scheduler::ClusterView& cluster_;
+  Reports& reports_;
   scheduler::GroupCoordinator coordinator_;
   /// This rank's, and those of others while an answer is awaited.
   std::unordered_map<ObjectId, Group> table_;

@@ -10,9 +10,9 @@ namespace trireme::core {
 RankCore::RankCore(Host& host, transport::Router& router, const Clock& clock, objstore::Store* store,
                    CoreOptions options)
     : refs_(context_),
-      holders_(context_, pool_, queue_, cluster_),
-      tasks_(context_, refs_, holders_, cluster_),
-      actors_(context_, refs_, holders_, tasks_, cluster_),
+      holders_(context_, pool_, queue_),
+      tasks_(context_, refs_, holders_, cluster_, reports_),
+      actors_(context_, refs_, holders_, tasks_, cluster_, reports_),
       names_(context_, refs_),
       cancels_(context_, refs_),
       control_(context_, refs_),
@@ -32,7 +32,8 @@ RankCore::RankCore(Host& host, transport::Router& router, const Clock& clock, ob
       cluster_(router.self(), options.ranks, waits_for_resources() || membership_.has_seats(), options.world.seats),
       pool_(options.ranks.at(router.self()).total),
       queue_(pool_),
-      groups_(context_, refs_, holders_, cluster_, pool_, router.self(), options.seed ^ 0x6772UL),
+      reports_(context_, queue_, cluster_),
+      groups_(context_, refs_, holders_, cluster_, pool_, reports_, options.seed ^ 0x6772UL),
       steal_(membership_.has_seats() ? scheduler::Victims::among(router.self(), router.size(), membership_.present())
              : options.victims       ? std::move(*options.victims)
                                      : scheduler::Victims(router.self(), router.size()),
@@ -61,11 +62,12 @@ int RankCore::poll() {
   for (auto* source : attached_) events += source->poll();
   groups_.run_timers();
   holders_.run_timers();
+  reports_.run_timers();
   return events;
 }
 
 Nanos RankCore::next_deadline() const {
-  auto first = std::min(groups_.next_deadline(), holders_.next_deadline());
+  auto first = std::min({groups_.next_deadline(), holders_.next_deadline(), reports_.next_deadline()});
   for (const auto* source : attached_) first = std::min(first, source->next_deadline());
   return first;
 }
@@ -98,6 +100,7 @@ void RankCore::rank_dead(Rank dead) {
   cluster_.on_rank_lost(dead);
   steal_.on_rank_lost(dead, now);
   groups_.on_rank_lost(dead);
+  reports_.on_rank_dead(dead);
   names_.on_rank_dead(dead);
   actors_.on_rank_dead(dead);
   // References first: tasks that are submitted again then see which arguments are lost.
@@ -141,6 +144,7 @@ void RankCore::members_changed() {
 void RankCore::shut_down(std::function<void()> done) {
   membership_.stop();
   steal_.stop();
+  reports_.stop();
   shutdown_done_ = std::move(done);
   leaving_.assign(context_.size, false);
   leaving_[0] = true;

@@ -16,6 +16,7 @@
 #include "core/names.hpp"
 #include "core/placement_groups.hpp"
 #include "core/refs.hpp"
+#include "core/reports.hpp"
 #include "core/tasks.hpp"
 #include "scheduler/placement.hpp"
 #include "scheduler/placement_queue.hpp"
@@ -137,6 +138,7 @@ class RankCore final : public scheduler::Pollable, public transport::MessageHand
   scheduler::ClusterView cluster_;
   scheduler::ResourcePool pool_;
   scheduler::PlacementQueue queue_;
+  Reports reports_;
   StealLink steal_link_{*this};
   PlacementGroups groups_;
   scheduler::StealProtocol steal_;

@@ -110,6 +110,9 @@ Status RankCore::dispatch(Rank from, BytesView message) {
     case MessageType::control_answer:
       control_.on_answer(from, in);
       break;
+    case MessageType::report:
+      reports_.on_report(from, in);
+      break;
     case MessageType::shutdown: {
       if (from != 0) {
         in.fail();
@@ -117,6 +120,7 @@ Status RankCore::dispatch(Rank from, BytesView message) {
       }
       membership_.stop();
       steal_.stop();
+      reports_.stop();
       context_.begin(MessageType::shutdown_done);
       context_.send(0);
       if (on_shutdown) on_shutdown();

@@ -11,6 +11,14 @@
 
 namespace trireme::core {
 
+namespace {
+
+// What a task_done says.
+constexpr std::uint8_t kFailed = 1;
+constexpr std::uint8_t kReports = 2;
+
+}  // namespace
+
 void Tasks::fail_task(detail::TaskBase* task, detail::ErrorInfo error) {
   detail::fail_invocation(task, std::move(error));
   task->release();
@@ -107,6 +115,7 @@ void Tasks::on_task(Rank from, Reader& in) {
 void Tasks::accept(TaskSpec&& spec) {
   ++foreign_;
   if (!spec.placed) return run_foreign(std::move(spec), 0);
+  if (spec.bundle < 0) reports_.owe(spec.id.owner);
   auto shared = std::make_shared<TaskSpec>(std::move(spec));
   auto holder = std::make_shared<scheduler::HolderId>(0);
   auto start = [this, shared, holder](Holders::Answer answer) {
@@ -127,7 +136,7 @@ void Tasks::accept(TaskSpec&& spec) {
 /// Back to its owner, for another rank to run it.
 void Tasks::bounce(const TaskSpec& spec) {
   if (spec.id.owner == context_.self) {
-    holders_.refresh_view();
+    reports_.refresh_own();
     const auto at = pending_.find(spec.id.index);
     if (at == pending_.end() || at->second.spec.attempt != spec.attempt) return;
     return place_elsewhere(at->second, context_.self);
@@ -136,8 +145,7 @@ void Tasks::bounce(const TaskSpec& spec) {
   auto out = context_.begin(MessageType::task_bounced);
   out.id(spec.id);
   out.varint(spec.attempt);
-  out.varint(holders_.pool().version());
-  holders_.pool().available().encode(out);
+  reports_.put(out, spec.id.owner);
   context_.send(spec.id.owner);
 }
 
@@ -250,7 +258,9 @@ void Tasks::send_outcome(Rank to, ObjectId id, std::uint32_t attempt, Outcome ou
   auto out = context_.begin(MessageType::task_done);
   out.id(id);
   out.varint(attempt);
-  out.put(static_cast<std::uint8_t>(outcome.error ? 1 : 0));
+  const bool news = reports_.has_news(to);
+  out.put(static_cast<std::uint8_t>((outcome.error ? kFailed : 0) | (news ? kReports : 0)));
+  if (news) reports_.put(out, to);
   if (outcome.error) {
     encode_error(out, *outcome.error);
   } else {
@@ -269,8 +279,6 @@ void Tasks::complete(Pending& found, Outcome outcome) {
   // Out of the table first: completing runs waiters, which may submit.
   const auto node = pending_.extract(found.spec.id.index);
   const auto& pending = node.mapped();
-  if (pending.spec.placed && pending.spec.bundle < 0 && pending.where != context_.self && pending.where != kNoRank)
-    cluster_.give_back(pending.where, pending.spec.demand.resources);
   if (!outcome.error && outcome.values.size() != pending.results.size()) {
     outcome.error = std::make_unique<detail::ErrorInfo>(
         runtime_error(context_, Errc::malformed, "a result has the wrong number of values"));
@@ -292,11 +300,13 @@ void Tasks::free_there(Rank holder, ObjectId result) {
 void Tasks::on_done(Rank from, Reader& in) {
   const auto id = in.id();
   const auto attempt = in.varint();
-  const auto failed = in.get<std::uint8_t>();
-  if (!in.ok() || id.owner != context_.self || failed > 1) return in.fail();
+  const auto flags = in.get<std::uint8_t>();
+  const bool failed = (flags & kFailed) != 0;
+  if (!in.ok() || id.owner != context_.self || flags > (kFailed | kReports)) return in.fail();
+  if ((flags & kReports) != 0) reports_.take(in, from);
   Outcome outcome;
   std::vector<Refs::Incoming> values;
-  if (failed == 1) {
+  if (failed) {
     outcome.error = std::make_unique<detail::ErrorInfo>(decode_error(in));
   } else {
     const auto count = in.count(2);
@@ -306,14 +316,14 @@ void Tasks::on_done(Rank from, Reader& in) {
   const auto at = pending_.find(id.index);
   if (at == pending_.end() || at->second.spec.attempt != attempt ||
       ((at->second.stays() || at->second.where == context_.self) && at->second.where != from) ||
-      (failed == 0 && values.size() != at->second.results.size())) {
+      (!failed && values.size() != at->second.results.size())) {
     // Nobody waits for it any more, or not from there: what is held there goes.
     for (std::size_t i = 0; i < values.size(); ++i) {
       if (values[i].location) free_there(from, {id.owner, id.index + i});
     }
     return;
   }
-  if (failed == 1) return complete(at->second, std::move(outcome));
+  if (failed) return complete(at->second, std::move(outcome));
   const auto node = pending_.extract(at);
   const auto& pending = node.mapped();
   for (std::size_t i = 0; i < values.size(); ++i) {

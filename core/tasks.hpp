@@ -9,6 +9,7 @@
 
 #include "core/holders.hpp"
 #include "core/refs.hpp"
+#include "core/reports.hpp"
 #include "scheduler/placement.hpp"
 #include "trireme/detail/invocation.hpp"
 
@@ -46,8 +47,8 @@ struct Outcome {
 /// Threading: under the token.
 class Tasks {
  public:
-  Tasks(Context& context, Refs& refs, Holders& holders, scheduler::ClusterView& cluster)
-      : context_(context), refs_(refs), holders_(holders), cluster_(cluster) {}
+  Tasks(Context& context, Refs& refs, Holders& holders, scheduler::ClusterView& cluster, Reports& reports)
+      : context_(context), refs_(refs), holders_(holders), cluster_(cluster), reports_(reports) {}
   /// A task was queued in this rank (for the steal protocol).
   std::function<void()> on_work;
   /// Is the group known; else `then` runs when it is (or the error is).
@@ -117,6 +118,7 @@ class Tasks {
   Refs& refs_;
   Holders& holders_;
   scheduler::ClusterView& cluster_;
+  Reports& reports_;
   std::unordered_map<std::uint64_t, Pending> pending_;
   std::vector<std::uint64_t> waiting_;  // of these, those that fit no rank that is there
   std::size_t foreign_ = 0;

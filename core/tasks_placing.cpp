@@ -133,7 +133,7 @@ void Tasks::place_pending(std::uint64_t index) {
   auto at = pending_.find(index);
   if (at == pending_.end()) return;
   auto& pending = at->second;
-  holders_.refresh_view();
+  reports_.refresh_own();
   const bool in_group = pending.spec.demand.strategy == scheduler::Strategy::placement_group;
   // It was removed, or lost a bundle, while this task was on its way; its owner says which.
   if (in_group && !cluster_.knows_group(pending.spec.demand.group)) {
@@ -159,9 +159,12 @@ void Tasks::place_pending(std::uint64_t index) {
     pending.spec.bounced = UINT32_MAX;
   else if (pending.spec.bounced == UINT32_MAX)
     pending.spec.bounced = 0;
-  // What a bundle holds was taken when the group was.
-  if (choice->bundle < 0) cluster_.assume(choice->rank, pending.spec.demand.resources);
-  if (choice->rank != context_.self) return send_task(pending.spec, choice->rank);
+  if (choice->rank != context_.self) {
+    send_task(pending.spec, choice->rank);
+    // What a bundle holds was taken when the group was.
+    if (choice->bundle < 0) reports_.takes(choice->rank, pending.spec.demand.resources);
+    return;
+  }
   TaskSpec copy = pending.spec;
   accept(std::move(copy));
 }
@@ -169,13 +172,9 @@ void Tasks::place_pending(std::uint64_t index) {
 void Tasks::on_bounced(Rank from, Reader& in) {
   const auto id = in.id();
   const auto attempt = in.varint();
-  const auto version = in.varint();
-  const auto available = scheduler::Resources::decode(in);
+  reports_.take(in, from);
   if (!in.done() || id.owner != context_.self) return in.fail();
   const auto at = pending_.find(id.index);
-  // That its bundles there are full says nothing of the rank, and what it has beside them may be old when it is of use.
-  const bool in_group = at != pending_.end() && at->second.spec.demand.strategy == scheduler::Strategy::placement_group;
-  if (!in_group) cluster_.update(from, version, available);
   if (at == pending_.end() || at->second.spec.attempt != attempt || at->second.where != from) return;
   place_elsewhere(at->second, from);
 }

@@ -1,6 +1,7 @@
 #include "scheduler/placement.hpp"
 
 #include <algorithm>
+#include <deque>
 #include <limits>
 #include <utility>
 
@@ -61,7 +62,12 @@ struct ClusterView::Impl {
   static constexpr std::uint32_t kUnheard = UINT32_MAX;
   struct Known {
     std::uint64_t version = 0;
-    Resources available;
+    Resources available;  // with what is ahead of it
+  };
+  /// What this rank's messages change at another that no report of that one counts yet.
+  struct Ahead {
+    std::deque<std::pair<std::uint64_t, Resources>> changes;  // by message
+    Resources sum;
   };
   /// A kind of demand, and the index of the ranks for it once it was asked for often.
   struct Shape {
@@ -87,6 +93,7 @@ struct ClusterView::Impl {
   std::vector<std::vector<Rank>> node_ranks;
   std::unordered_map<std::string, std::uint32_t> node_index;
   std::vector<Known> known;
+  std::unordered_map<Rank, Ahead> ahead;
   std::vector<Shape> shapes;  // at most kIndexesMax
   std::uint64_t asked = 0;
   std::unordered_map<GroupId, Group> groups;
@@ -103,6 +110,24 @@ struct ClusterView::Impl {
       known.push_back({0, classes[ranks[rank].cls].total});
     }
     return known[at];
+  }
+  void change(Rank rank, const Resources& by, std::uint64_t sent) {
+    know(rank).available += by;
+    auto& more = ahead[rank];
+    more.changes.emplace_back(sent, by);
+    more.sum += by;
+    moved(rank);
+  }
+  /// Of the changes ahead of a report, those that it does not count.
+  void forget_heard(Rank rank, std::uint64_t heard) {
+    const auto at = ahead.find(rank);
+    if (at == ahead.end()) return;
+    auto& [changes, sum] = at->second;
+    while (!changes.empty() && changes.front().first <= heard) {
+      sum -= changes.front().second;
+      changes.pop_front();
+    }
+    if (changes.empty()) ahead.erase(at);
   }
   /// What is available on the rank changed.
   void moved(Rank rank) {
@@ -451,6 +476,7 @@ const std::vector<Rank>& ClusterView::ranks_of_node(std::uint32_t node) const { 
 void ClusterView::on_rank_lost(Rank rank) {
   if (rank >= size()) return;
   auto& state = impl_->ranks[rank];
+  impl_->ahead.erase(rank);
   if (std::exchange(state.seat, Seat::dead) != Seat::taken) return;
   --impl_->classes[state.cls].living;
   for (auto& shape : impl_->shapes) {
@@ -488,26 +514,24 @@ void ClusterView::on_rank_joined(Rank rank) {
   }
 }
 
-void ClusterView::update(Rank rank, std::uint64_t version, const Resources& available) {
+void ClusterView::update(Rank rank, std::uint64_t version, const Resources& available, std::uint64_t heard) {
   if (rank >= size() || !impl_->ranks[rank].known_here()) return;
   auto& known = impl_->know(rank);
   if (version < known.version) return;
   known = {version, available};
+  impl_->forget_heard(rank, heard);
+  if (const auto at = impl_->ahead.find(rank); at != impl_->ahead.end()) known.available += at->second.sum;
   impl_->moved(rank);
 }
 
-void ClusterView::assume(Rank rank, const Resources& demand) {
-  if (!alive(rank) || demand.empty()) return;
-  impl_->know(rank).available -= demand;
-  impl_->moved(rank);
+void ClusterView::assume(Rank rank, const Resources& demand, std::uint64_t sent) {
+  Resources taken;
+  taken -= demand;
+  expect(rank, taken, sent);
 }
 
-void ClusterView::give_back(Rank rank, const Resources& demand) {
-  if (!alive(rank) || impl_->ranks[rank].known == Impl::kUnheard || demand.empty()) return;
-  auto& available = impl_->know(rank).available;
-  available += demand;
-  if (!available.fits(total(rank))) available = total(rank);
-  impl_->moved(rank);
+void ClusterView::expect(Rank rank, const Resources& amount, std::uint64_t sent) {
+  if (alive(rank) && !amount.empty()) impl_->change(rank, amount, sent);
 }
 
 void ClusterView::set_group(GroupId id, GroupPlacement placement) {

@@ -123,9 +123,10 @@ class ClusterView {
   void on_rank_coming(Rank rank, RankInfo info);
   /// Everybody knows it: from now on it is chosen.
   void on_rank_joined(Rank rank);
-  /// What `rank` reported; older versions than known are ignored.
-  void update(Rank rank, std::uint64_t version, const Resources& available);
-  /// As last heard, less what assume() took since.
+  /// What `rank` reported when it had got the first `heard` messages of this rank; older versions than known are
+  /// ignored.
+  void update(Rank rank, std::uint64_t version, const Resources& available, std::uint64_t heard = UINT64_MAX);
+  /// As last heard, less what assume() took and plus what expect() gave since.
   Resources available(Rank rank) const;
   const Resources& total(Rank rank) const;  ///< nothing for an empty seat
   const std::string& node_id(Rank rank) const;
@@ -140,10 +141,11 @@ class ClusterView {
 
   /// Picks a rank. `avoid`: ranks that just bounced this demand; used again only when nothing else is feasible.
   Result<Choice> choose(const Demand& demand, Rng& rng, const std::vector<Rank>& avoid = {});
-  /// Counts a demand just sent to `rank` until that rank's next report.
-  void assume(Rank rank, const Resources& demand);
-  /// It has ended. A report in between may have counted it already, so no more comes back than the rank has.
-  void give_back(Rank rank, const Resources& demand);
+  /// The `sent`th message to `rank` takes this there. It counts until a report of that rank that has heard the message:
+  /// one that was on its way already does not undo it.
+  void assume(Rank rank, const Resources& demand, std::uint64_t sent = 0);
+  /// Likewise, one that gives it back.
+  void expect(Rank rank, const Resources& amount, std::uint64_t sent = 0);
 
  private:
   struct Impl;

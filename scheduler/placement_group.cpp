@@ -12,10 +12,10 @@ namespace {
 enum class Kind : std::uint8_t {
   prepare = 1,   // id, varint attempt, count, (varint bundle, resources)
   prepared = 2,  // id, varint attempt
-  refused = 3,   // id, varint attempt, varint version, available
+  refused = 3,   // id, varint attempt, report
   commit = 4,    // id, varint attempt
   release = 5,   // id, varint attempt (0: everything of the group)
-  freed = 6,     // id, varint version, available
+  freed = 6,     // id, report
 };
 
 constexpr Nanos kRetryMin = 10 * kMillisecond;
@@ -82,8 +82,7 @@ struct GroupCoordinator::Impl {
   void send_state(Rank to, Kind kind, GroupId id, std::uint64_t attempt) {
     auto out = begin(kind, id);
     if (kind == Kind::refused) out.varint(attempt);
-    out.varint(pool.version());
-    pool.available().encode(out);
+    host.put_report(out, to);
     host.send(to, scratch);
   }
 
@@ -92,6 +91,7 @@ struct GroupCoordinator::Impl {
   /// Plans the open bundles and asks. An error means that the group can never be placed.
   Status attempt(GroupId id, Group& group, Nanos now) {
     group.state = Group::State::waiting;
+    host.refresh_view();
     const std::vector<Rank> busy(group.busy.begin(), group.busy.end());
     const std::vector<Rank> tried(group.tried.begin(), group.tried.end());
     auto plan = plan_bundles(view, group.strategy, group.bundles, group.ranks, busy, tried, group.rules);
@@ -121,8 +121,17 @@ struct GroupCoordinator::Impl {
         group.bundles[i].encode(out);
       }
       host.send(rank, scratch);
+      host.takes(rank, sum_of(group.bundles, group.planned, rank));
     }
     return {};
+  }
+
+  /// Of the bundles that `ranks` places on `rank`.
+  static Resources sum_of(const std::vector<Resources>& bundles, const std::vector<Rank>& ranks, Rank rank) {
+    Resources sum;
+    for (std::size_t i = 0; i < ranks.size(); ++i)
+      if (ranks[i] == rank) sum += bundles[i];
+    return sum;
   }
 
   void attempt_or_fail(GroupId id, Nanos now) {
@@ -145,15 +154,24 @@ struct GroupCoordinator::Impl {
     for (const Rank rank : group.ranks) told.insert(rank);
     told.insert(group.awaited.begin(), group.awaited.end());
     told.insert(group.prepared.begin(), group.prepared.end());
-    for (const Rank rank : told)
-      if (rank != kNoRank && view.alive(rank)) send_attempt(rank, Kind::release, id, 0);
+    for (const Rank rank : told) {
+      if (rank == kNoRank || !view.alive(rank)) continue;
+      send_attempt(rank, Kind::release, id, 0);
+      // Whether those who have not answered hold anything, only they know: they will say.
+      auto held = sum_of(group.bundles, group.ranks, rank);
+      if (group.prepared.contains(rank)) held += sum_of(group.bundles, group.planned, rank);
+      host.gives_back(rank, held);
+    }
   }
 
   void answered(GroupId id, Nanos now) {
     auto& group = groups.at(id);
     if (group.state != Group::State::preparing || !group.awaited.empty()) return;
     if (group.failing) {
-      for (const Rank rank : group.prepared) send_attempt(rank, Kind::release, id, group.attempt);
+      for (const Rank rank : group.prepared) {
+        send_attempt(rank, Kind::release, id, group.attempt);
+        host.gives_back(rank, sum_of(group.bundles, group.planned, rank));
+      }
       group.prepared.clear();
       group.state = Group::State::waiting;
       ++group.failures;
@@ -311,6 +329,7 @@ Status GroupCoordinator::on_message(Rank from, BytesView message, Nanos now) {
         if (asked.back().second.empty() || !asked.back().second.non_negative()) in.fail();
       }
       if (!in.done() || attempt == 0 || asked.empty()) return bad("bad PREPARE");
+      impl.host.owe_report(from);
       impl.on_prepare(from, id, attempt, asked);
       return {};
     }
@@ -323,6 +342,7 @@ Status GroupCoordinator::on_message(Rank from, BytesView message, Nanos now) {
           if (r->second.attempt == attempt) r->second.committed = true;
         return {};
       }
+      impl.host.owe_report(from);
       if (attempt == 0) impl.refused_here.erase(id);
       if (impl.give_back(id, attempt)) impl.tell_refused();
       return {};
@@ -339,10 +359,8 @@ Status GroupCoordinator::on_message(Rank from, BytesView message, Nanos now) {
     case Kind::refused:
     case Kind::freed: {
       const auto attempt = kind == Kind::refused ? in.varint() : 0;
-      const auto version = in.varint();
-      const auto available = Resources::decode(in);
+      impl.host.take_report(in, from);
       if (!in.done()) return bad("bad REFUSED or FREED");
-      impl.view.update(from, version, available);
       if (at == impl.groups.end()) return {};
       auto& group = at->second;
       if (kind == Kind::freed) {

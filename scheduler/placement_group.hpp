@@ -41,6 +41,16 @@ class GroupHost {
  public:
   virtual ~GroupHost() = default;
   virtual void send(Rank to, BytesView message) = 0;
+  /// Creator: what was just sent takes `amount` there, or gives it back (see ClusterView::assume).
+  virtual void takes(Rank to, const Resources& amount) = 0;
+  virtual void gives_back(Rank to, const Resources& amount) = 0;
+  /// Participant: such a message came, so its creator is to hear what is free here.
+  virtual void owe_report(Rank creator) = 0;
+  /// What is free here, as part of a message to `to`; and what that rank said so, for the view.
+  virtual void put_report(Writer& out, Rank to) = 0;
+  virtual void take_report(Reader& in, Rank from) = 0;
+  /// Creator, before it plans: the view is to know what is free here.
+  virtual void refresh_view() = 0;
   /// Creator: all bundles are reserved. Also after bundles of a dead rank found a new place.
   virtual void group_ready(GroupId id, const GroupPlacement& placement) = 0;
   /// Creator: it can never be placed (again). The group is forgotten.

@@ -59,7 +59,11 @@ def cluster_resources() -> dict[str, float]:
 
 
 def available_resources() -> dict[str, float]:
-    """What is free of it now, as last heard from each rank; see docs/python.md for what that may miss."""
+    """What is free of it now, summed by name; what nothing is left of is missing.
+
+    Of other ranks it is as last heard, less what waits there: those that work for this one tell it of every change within some
+    20 ms, the others count as all free (docs/python.md).
+    """
     return {name: amount for name, amount in _sum("available").items() if amount > 0}
 
 
@@ -68,5 +72,6 @@ def _sum(which: str) -> dict[str, float]:
     for rank in _init.core().ranks():
         if rank["alive"]:
             for name, amount in rank[which].items():
-                total[name] = total.get(name, 0.0) + amount
+                # Where more is asked for than there is, nothing is free: that takes nothing from the other ranks.
+                total[name] = total.get(name, 0.0) + max(amount, 0.0)
     return total

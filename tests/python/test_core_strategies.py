@@ -136,6 +136,52 @@ def test_custom_resources_choose_the_rank_and_are_held(runtime, where):
     assert runtime.get(waiting, timeout=60) == here
 
 
+def test_what_is_free_is_known_once_spread_tasks_and_actors_have_ended(runtime, where, ranks):
+    from trireme.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    def all_is_free():
+        return runtime.available_resources() == runtime.cluster_resources()
+
+    eventually(all_is_free)
+    nodes = [node["NodeID"] for node in runtime.nodes()]
+    spread = where.options(scheduling_strategy="SPREAD")
+    for _ in range(3):
+        runtime.get([spread.remote() for _ in range(20 * ranks)], timeout=120)
+        eventually(all_is_free)
+
+    @runtime.remote(scheduling_strategy="SPREAD", max_retries=0)
+    def fail():
+        raise ValueError("on purpose")
+
+    @runtime.remote(num_cpus=0)
+    class Submitter:
+        def submit(self):
+            runtime.get([spread.remote() for _ in range(8)])
+
+    for ref in [fail.remote() for _ in range(8 * ranks)]:
+        with pytest.raises(ValueError, match="on purpose"):
+            runtime.get(ref, timeout=120)
+    # What tasks of other ranks hold at the same time is over as well.
+    submitters = [
+        Submitter.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote()
+        for node in nodes
+    ]
+    refs = [spread.remote() for _ in range(20 * ranks)]
+    runtime.get([s.submit.remote() for s in submitters] + refs, timeout=120)
+    eventually(all_is_free)
+
+    A = actor_class(runtime)
+    actors = [
+        A.options(num_cpus=1, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote()
+        for node in nodes
+    ]
+    assert runtime.get([a.where.remote() for a in actors], timeout=120) == nodes
+    eventually(lambda: runtime.available_resources()["CPU"] == runtime.cluster_resources()["CPU"] - ranks)
+    for actor in actors:
+        runtime.kill(actor)
+    eventually(all_is_free)
+
+
 def test_placement_group_reserves_and_runs_inside(runtime, where):
     from trireme.util import get_current_placement_group, placement_group, placement_group_table, remove_placement_group
     from trireme.util.scheduling_strategies import PlacementGroupSchedulingStrategy

@@ -66,6 +66,20 @@ class GroupWorld {
           pool(infos[rank].total),
           groups(rank, view, pool, *this, seed) {}
     void send(Rank to, BytesView message) override { world.post(self, to, Bytes(message.begin(), message.end())); }
+    void takes(Rank to, const Resources& amount) override { view.assume(to, amount, world.sent[{self, to}]); }
+    void gives_back(Rank to, const Resources& amount) override { view.expect(to, amount, world.sent[{self, to}]); }
+    void owe_report(Rank) override {}
+    void put_report(Writer& out, Rank to) override {
+      out.varint(world.received[{to, self}]);
+      out.varint(pool.version());
+      pool.available().encode(out);
+    }
+    void take_report(Reader& in, Rank from) override {
+      const auto heard = in.varint();
+      const auto version = in.varint();
+      view.update(from, version, Resources::decode(in), heard);
+    }
+    void refresh_view() override { view.update(self, pool.version(), pool.available(), world.received[{self, self}]); }
     void group_ready(GroupId id, const GroupPlacement& placement) override {
       ready[id] = placement;
       CHECK(strict_ok(view, world.strategies.at(id), placement.ranks));
@@ -120,10 +134,12 @@ class GroupWorld {
   void at(Nanos when, std::function<void()> what) { events.emplace(when, std::move(what)); }
   void post(Rank from, Rank to, Bytes bytes) {
     ++messages;
+    ++sent[{from, to}];
     auto& last = last_arrival[{from, to}];
     last = std::max(last + 1, now + 1 + static_cast<Nanos>(rng.below(20 * kMicrosecond)));
     at(last, [this, from, to, bytes = std::move(bytes)] {
       if (nodes[to]->dead || !nodes[to]->view.alive(from)) return;
+      ++received[{from, to}];
       const auto status = nodes[to]->groups.on_message(from, bytes, now);
       CHECK_MESSAGE(status.ok(), (status.ok() ? "" : status.error().message));
     });
@@ -191,6 +207,7 @@ class GroupWorld {
   Nanos now = 0;
   std::multimap<Nanos, std::function<void()>> events;
   std::map<std::pair<Rank, Rank>, Nanos> last_arrival;
+  std::map<std::pair<Rank, Rank>, std::uint64_t> sent, received;  // messages
   std::vector<std::unique_ptr<Node>> nodes;
   std::map<GroupId, GroupStrategy> strategies;
   std::map<GroupId, std::vector<Resources>> asked;
@@ -347,6 +364,61 @@ TEST_CASE("a group that fits no ranks waits where ranks may join, and keeps what
   REQUIRE(world.create({0, 2}, GroupStrategy::pack, {cpus(100)}).ok());
   creator.groups.remove({0, 2});
   CHECK(creator.groups.groups() == 1);
+}
+
+TEST_CASE("who removes a group plans the next one with what that gives back, whatever was on its way meanwhile") {
+  for (std::uint64_t seed = 1; seed <= 50; ++seed) {
+    CAPTURE(seed);
+    GroupWorld world(equal_ranks(3, 1, "CPU=2"), seed);
+    auto& creator = *world.nodes[seed % 3];
+    const auto reports = [&world, &creator] {
+      for (auto& node : world.nodes) {
+        if (node->self == creator.self) continue;
+        Bytes bytes;
+        Writer out(bytes);
+        node->put_report(out, creator.self);
+        world.at(world.now + 1, [&creator, from = node->self, bytes] {
+          Reader in(bytes);
+          creator.take_report(in, from);
+        });
+      }
+    };
+    for (std::uint64_t round = 0; round < 4; ++round) {
+      const GroupId spread{creator.self, 1 + 2 * round}, pack{creator.self, 2 + 2 * round};
+      REQUIRE(world.create(spread, GroupStrategy::strict_spread, {cpus(1), cpus(1), cpus(1)}).ok());
+      world.run_until(world.now + kMillisecond);
+      REQUIRE(creator.ready.contains(spread));
+      reports();
+      world.run_until(world.now + kMillisecond);
+      for (const auto& node : world.nodes) CHECK(creator.view.available(node->self) == node->pool.available());
+      creator.groups.remove(spread);
+      creator.ready.clear();
+      // These were written before the removal is heard of, and come after it.
+      reports();
+      world.run_until(world.now + 1);
+      REQUIRE(world.create(pack, GroupStrategy::pack, {cpus(1), cpus(1)}).ok());
+      world.run_until(world.now + kMillisecond);
+      REQUIRE(creator.ready.contains(pack));
+      CHECK(creator.ready.at(pack).ranks[0] == creator.ready.at(pack).ranks[1]);
+      creator.groups.remove(pack);
+      creator.ready.clear();
+    }
+    world.run_until(world.now + kMillisecond);
+    reports();
+    creator.refresh_view();
+    world.run_until(world.now + kMillisecond);
+    for (const auto& node : world.nodes) CHECK(creator.view.available(node->self) == cpus(2));
+  }
+}
+
+TEST_CASE("a group is planned with what is free in its creator's rank now") {
+  GroupWorld world(equal_ranks(2, 1, "CPU=2"), 1);
+  auto& creator = *world.nodes[0];
+  REQUIRE(creator.pool.try_acquire(1, cpus(2)));
+  REQUIRE(world.create({0, 1}, GroupStrategy::pack, {cpus(1)}).ok());
+  world.run_until(kMillisecond);  // no second attempt comes so soon
+  REQUIRE(creator.ready.contains({0, 1}));
+  CHECK(creator.ready.at({0, 1}).ranks[0] == 1);
 }
 
 TEST_CASE("a refused group becomes ready soon after its resources are released") {

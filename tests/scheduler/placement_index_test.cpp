@@ -103,7 +103,7 @@ TEST_CASE("in a large job a demand asked for often finds the one free rank, then
   view.update(1234, 1, parsed("GPU=1"));
   CHECK(view.choose(d, rng)->rank == 1234);
   CHECK(view.choose(d, rng, {1234})->rank != 1234);
-  view.give_back(1234, d.resources);
+  view.update(1234, 1, parsed("GPU=2"));
   view.on_rank_lost(1234);
   CHECK(view.choose(d, rng)->rank != 1234);
   for (Rank rank = 0; rank < kRanks; rank += 2) view.update(rank, 2, parsed("CPU=8"));
@@ -148,7 +148,7 @@ TEST_CASE("more kinds of demand than there are indexes are all placed") {
         REQUIRE(choice.ok());
         CHECK(choice->fits_now);
         view.assume(choice->rank, d.resources);
-        view.give_back(choice->rank, d.resources);
+        view.update(choice->rank, 1, view.total(choice->rank));
       }
     }
   }

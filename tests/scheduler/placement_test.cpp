@@ -404,16 +404,38 @@ TEST_CASE("thieves get the oldest that fit together") {
   CHECK(queue.size() == 1);
 }
 
-TEST_CASE("what was assumed of a rank comes back when it ends, and no more than the rank has") {
+TEST_CASE("what was assumed of a rank counts until its next report, and an older one says nothing") {
   ClusterView view(0, {RankInfo{Resources::cpus(2), "a", {}}, RankInfo{Resources::cpus(2), "b", {}}});
   view.assume(1, Resources::cpus(1));
   view.assume(1, Resources::cpus(1));
   CHECK(view.available(1) == Resources::cpus(0));
-  view.give_back(1, Resources::cpus(1));
+  view.update(1, 3, Resources::cpus(1));
   CHECK(view.available(1) == Resources::cpus(1));
-  view.update(1, 1, Resources::cpus(2));
-  view.give_back(1, Resources::cpus(1));
-  CHECK(view.available(1) == Resources::cpus(2));
+  view.assume(1, Resources::cpus(1));
+  view.update(1, 2, Resources::cpus(2));
+  CHECK(view.available(1) == Resources::cpus(0));
+  view.update(1, 3, Resources::cpus(1));
+  CHECK(view.available(1) == Resources::cpus(1));
+}
+
+TEST_CASE("what a rank sent counts until a report that has heard it, not one that was on its way") {
+  ClusterView view(0, {RankInfo{parsed("CPU=4"), "a", {}}, RankInfo{parsed("CPU=4,GPU=2,tool=1"), "b", {}}});
+  view.assume(1, parsed("CPU=1"), 5);
+  view.assume(1, parsed("CPU=1,tool=1"), 7);
+  CHECK(view.available(1) == parsed("CPU=2,GPU=2"));
+  view.update(1, 2, parsed("CPU=4,GPU=1,tool=1"), 4);
+  CHECK(view.available(1) == parsed("CPU=2,GPU=1"));
+  view.update(1, 3, parsed("CPU=3,GPU=1,tool=1"), 6);
+  CHECK(view.available(1) == parsed("CPU=2,GPU=1"));
+  view.expect(1, parsed("CPU=1"), 9);
+  CHECK(view.available(1) == parsed("CPU=3,GPU=1"));
+  view.update(1, 4, parsed("CPU=2,GPU=2"), 8);
+  CHECK(view.available(1) == parsed("CPU=3,GPU=2"));
+  view.update(1, 5, parsed("CPU=3,GPU=2,tool=1"), 9);
+  CHECK(view.available(1) == parsed("CPU=3,GPU=2,tool=1"));
+  view.assume(1, parsed("CPU=1"), 10);
+  view.update(1, 5, parsed("CPU=3,GPU=2,tool=1"), 10);
+  CHECK(view.available(1) == parsed("CPU=3,GPU=2,tool=1"));
 }
 
 TEST_CASE("an empty seat is nobody; its rank is told of first, and chosen once all know it") {

@@ -300,6 +300,14 @@ std::string World::leaks() {
     if (core.pool().available() != core.pool().total())
       text += fmt::format("  rank {}: resources {} of {} are free\n", r, core.pool().available().text(),
                           core.pool().total().text());
+    // What one rank believes of another is what is there, once all is quiet.
+    for (Rank p = 0; p < size(); ++p) {
+      if (p == r || !alive(p) || !core.cluster().alive(p)) continue;
+      const auto& there = nodes[p]->core->pool().available();
+      if (const auto believed = core.cluster().available(p); believed != there)
+        text += fmt::format("  rank {}: believes that {} are free on rank {}, in truth {}\n", r, believed.text(), p,
+                            there.text());
+    }
     if (core.next_deadline() != kForever) text += fmt::format("  rank {}: a timer is set\n", r);
     for (Rank p = 0; p < size(); ++p)
       if (alive(p)) count(node.router->backlog(p), fmt::format("bytes wait for credit towards rank {}", p).c_str());

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/current.hpp"
+#include "core/message.hpp"
 #include "tests/sim/visit.hpp"
 #include "trireme/actor.hpp"
 #include "trireme/group.hpp"
@@ -146,6 +147,29 @@ std::vector<long> share_the_last_desk(std::uint64_t seed, std::uint32_t ranks, s
   return sums;
 }
 
+long my_rank() { return core::current().context().self; }
+
+/// Three ranks of two desks each, on nodes of their own; `program` runs on rank 0.
+void run_three_ranks(std::uint64_t seed, const std::function<void(World&)>& program) {
+  WorldOptions options;
+  options.network.ranks = 3;
+  options.network.seed = seed;
+  options.node_of = {0, 1, 2};
+  options.cores = 2;
+  World world(options, seed);
+  world_now = &world;
+  bool ended = false;
+  world.network.schedule(0, 0, [&] {
+    world.at(0).host->run_program([&] {
+      program(world);
+      ended = true;
+    });
+  });
+  REQUIRE(world.settle(200'000));
+  CHECK(ended);
+  CHECK(world.leaks() == "");
+}
+
 }  // namespace
 
 TEST_CASE("what another rank has not given back goes with the end of the session") {
@@ -239,6 +263,72 @@ TEST_CASE("an actor for any bundle of a group does not wait for that of its pare
     CAPTURE(seed);
     for (const std::uint32_t ranks : {1U, 2U})
       CHECK(share_the_last_desk(seed, ranks, 2, 1, true) == std::vector<long>{5});
+  }
+}
+
+TEST_CASE("what a rank believes is free on another is true when a short task has ended, without a message for that") {
+  for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+    CAPTURE(seed);
+    run_three_ranks(seed, [](World& world) {
+      auto& host = *world.at(0).host;
+      const auto believed = [&world] { return world.at(0).core->cluster().available(1).custom_units("desk"); };
+      const auto& reports = world.messages.at(static_cast<std::size_t>(core::MessageType::report));
+      const auto desk = scheduler::Resources::kUnit;
+      auto there = on(1);
+      there.resources = one_desk();
+      for (int i = 0; i < 20; ++i) {
+        const auto task = submit_with<&stand>(there);
+        host.compute(0);
+        get(task);
+        CHECK(believed() == 2 * desk);
+        host.compute(30 * kMillisecond);
+      }
+      CHECK(reports == 0);
+      // What is long needs some, not all the time.
+      const auto task = submit_with<&take_long>(there);
+      host.compute(kSecond / 2);
+      CHECK(believed() == desk);
+      get(task);
+      CHECK(believed() == 2 * desk);
+      CHECK(reports <= 2);
+      // The end of an actor nobody waits for.
+      ActorOptions options;
+      options.resources = one_desk();
+      options.placement = Placement::on(1);
+      const auto listener = spawn_with<Listener>(options);
+      get(listener.call<&Listener::hear>(1L));
+      CHECK(believed() == desk);
+      listener.kill();
+      host.compute(100 * kMillisecond);
+      CHECK(believed() == 2 * desk);
+      CHECK(reports <= 4);
+    });
+  }
+}
+
+TEST_CASE("a group that follows the removal of another is placed as if nothing had been") {
+  for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+    CAPTURE(seed);
+    run_three_ranks(seed, [seed](World& world) {
+      Rng rng(seed);
+      for (int i = 0; i < 10; ++i) {
+        PlacementGroup spread(GroupStrategy::spread, std::vector<Resources>(3, one_desk()));
+        get(spread.ready());
+        // Reports may be on their way when it goes.
+        world.at(0).host->compute(static_cast<Nanos>(rng.below(50 * kMillisecond)));
+        spread.remove();
+        const PlacementGroup pack(GroupStrategy::pack, std::vector<Resources>(2, one_desk()));
+        std::vector<Ref<long>> where;
+        for (const int bundle : {0, 1}) {
+          TaskOptions inside;
+          inside.resources = one_desk();
+          inside.placement = pack.on(bundle);
+          where.push_back(submit_with<&my_rank>(inside));
+        }
+        const auto ranks = get(where);
+        CHECK(ranks[0] == ranks[1]);
+      }
+    });
   }
 }
 
