@@ -84,9 +84,6 @@ std::unique_ptr<Fiber> Fiber::create(std::size_t stack_bytes, Entry entry, void*
     munmap(map, total);
     return nullptr;
   }
-#ifdef TRIREME_FIBER_ASAN
-  ASAN_UNPOISON_MEMORY_REGION(low, usable);  // an earlier stack at this address may have left its marks
-#endif
   auto fiber = std::make_unique<Fiber>();
   fiber->map_ = static_cast<std::byte*>(map);
   fiber->map_bytes_ = total;
@@ -105,6 +102,10 @@ Fiber::~Fiber() {
   if (map_ == nullptr) return;
 #ifdef TRIREME_FIBER_TSAN
   __tsan_destroy_fiber(tsan_);
+#endif
+#ifdef TRIREME_FIBER_ASAN
+  // What is not unwound has left its marks, and anything may be mapped here next.
+  ASAN_UNPOISON_MEMORY_REGION(stack_low_, stack_bytes_);
 #endif
   munmap(map_, map_bytes_);
 }

@@ -30,13 +30,13 @@ run_part() {
 }
 
 # What runs again under sanitizers: targets to build, whose tests of one process or of two ranks (in both ways) run, and
-# further tests of theirs. sim_programs_0 is a run of trireme_sim_tests.
+# further tests of theirs. sim_programs_N are runs of trireme_sim_tests.
 asan_targets=(base core_actor_end core_actors core_async core_codec core_runtime core_tasks core_unplaceable core_values core_waiting
   scheduler_deque scheduler_fiber scheduler_executor scheduler_progress scheduler_steal
   transport_conformance_sim transport_conformance_shm transport_conformance_ucx ucx_death_test fuzz_router objstore_store
   trireme_sim_tests fuzz_core sim_worlds ml_fold ml_collective ml_collective_death ml_data_parallel ml_runtime_group
   ranks_core ranks_faults ranks_leak bootstrap_pmix_test)
-asan_more=(sim_programs_0 'ranks_core\.(r4\.ucx|r3\.local)' 'ranks_faults\.serving\.(shm|ucx)')
+asan_more=('sim_programs_[0-3]' 'ranks_core\.(r4\.ucx|r3\.local)' 'ranks_faults\.serving\.(shm|ucx)')
 tsan_targets=(scheduler_deque scheduler_fiber scheduler_executor scheduler_progress transport_conformance_shm objstore_store
   core_tasks core_actors core_waiting core_async ranks_core ml_fold ml_collective_death)
 

@@ -2,10 +2,12 @@
 
 #include <doctest/doctest.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cstddef>
 #include <exception>
 #include <stdexcept>
 #include <string>
@@ -45,6 +47,14 @@ void catcher(void* argument) {
   for (;;) pair->self->switch_to(*pair->home);
 }
 
+void wait_in_a_frame(void* argument) {
+  auto* pair = static_cast<PingPong*>(argument);
+  volatile char frame[1024];
+  frame[0] = 1;
+  pair->self->switch_to(*pair->home);
+  static_cast<void>(frame[0]);
+}
+
 int burn(int depth) {
   volatile char frame[4096];
   frame[0] = static_cast<char>(depth);
@@ -71,6 +81,24 @@ TEST_CASE("a fiber goes on where it stopped") {
     CHECK(pair.log.size() == static_cast<std::size_t>(i + 1));
     CHECK(pair.log.back() == i);
   }
+}
+
+TEST_CASE("memory where the stack of a fiber was that did not end is like any other") {
+  constexpr std::size_t kBytes = 64 << 10;
+  Fiber home;
+  PingPong pair;
+  auto fiber = Fiber::create(kBytes, &wait_in_a_frame, &pair);
+  REQUIRE(fiber != nullptr);
+  pair.home = &home;
+  pair.self = fiber.get();
+  home.switch_to(*fiber);
+  auto* const low = const_cast<std::byte*>(fiber->low());
+  fiber = nullptr;
+  void* const map = mmap(low, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+  REQUIRE(map == low);
+  // AddressSanitizer stops at a mark that the frame left.
+  for (std::size_t i = 0; i < kBytes; ++i) low[i] = std::byte{1};
+  CHECK(munmap(map, kBytes) == 0);
 }
 
 TEST_CASE("the exception being handled belongs to its fiber") {

@@ -450,7 +450,7 @@ Verdict run_seed(std::uint64_t seed, Deaths deaths, Errands errands, Visits visi
       if (with_joins && rank >= world.size() - world.options.seats) continue;  // below
       const auto at = static_cast<Nanos>(rng.below(rng.chance(0.5) ? 300'000 : 3'000'000));
       verdict.shape.push_back(fmt::format("rank {} dies at {} us", rank, at / 1000));
-      world.at(rank).host->doomed = true;
+      world.doom(rank);
       world.network.schedule(at, [&world, rank] { world.kill(rank); });
     }
   }
@@ -467,6 +467,7 @@ Verdict run_seed(std::uint64_t seed, Deaths deaths, Errands errands, Visits visi
     world.network.schedule(at, [&world, rank] { world.join(rank); });
     if (!dies) continue;
     verdict.shape.push_back(fmt::format("and dies {} us later", lives / 1000));
+    world.doom(rank);
     world.network.schedule(at + lives, [&world, rank] { world.kill(rank); });
   }
   if (rng.chance(0.3)) {

@@ -88,7 +88,7 @@ bool slanders(const Bytes& message) {
 void run_world(const std::vector<Bytes>& messages, std::uint64_t seed = 1, Recorder* recorder = nullptr) {
   World world(small_world(seed), seed);
   if (recorder != nullptr) recorder->watch(world);
-  world.at(kHostile).host->doomed = true;
+  world.doom(kHostile);
   Ledger book(world);
   ledger = &book;
   constexpr std::uint64_t kEventsMax = 200'000;

@@ -167,6 +167,7 @@ void World::make_node(Rank r, const core::World& known) {
   node->clerk = std::make_unique<Clerk>(*this, r, seed_ * 37 + r);
   enable_cancelling(*node->core, *node->clerk);
   serve_inquiries(*this, r, *node->core);
+  node->host->doomed = doomed_.contains(r);
   node->host->core = node->core.get();
   node->host->router = node->router.get();
   node->host->on_traffic = [this](Rank, BytesView message) {
@@ -250,6 +251,11 @@ World::~World() {
     node->store.reset();
     if (node->arena->stats().blocks == 0) spare_arenas().push_back(std::move(node->arena));
   }
+}
+
+void World::doom(Rank rank) {
+  doomed_.insert(rank);
+  if (nodes[rank] != nullptr) nodes[rank]->host->doomed = true;
 }
 
 void World::kill(Rank rank) {

@@ -3,6 +3,7 @@
 #include <array>
 #include <deque>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -60,6 +61,8 @@ class World {
   std::uint32_t size() const { return static_cast<std::uint32_t>(nodes.size()); }
   Node& at(Rank rank) { return *nodes[rank]; }
   bool alive(Rank rank) const { return nodes[rank] != nullptr && !nodes[rank]->dead; }
+  /// The rank, maybe one that comes later, is going to be killed: see SimHost::doomed.
+  void doom(Rank rank);
   /// Nothing happens to a rank that is not there.
   void kill(Rank rank);
   /// The rank of a seat comes: what Session and Doorkeeper do. One at a time; the next waits.
@@ -89,6 +92,7 @@ class World {
   void next_join();
 
   std::uint64_t seed_;
+  std::set<Rank> doomed_;
   std::deque<Rank> at_the_door_;
   bool joining_ = false;
 };

@@ -43,7 +43,7 @@ void run_a_world(std::uint64_t seed) {
   options.node_of = {0, 1};
   options.cores = 2;
   World world(options, seed);
-  world.at(1).host->doomed = true;
+  world.doom(1);
   world_now = &world;
   bool lost = false;
   auto& host = *world.at(0).host;
