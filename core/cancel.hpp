@@ -51,7 +51,9 @@ struct CancelOptions {
 class Cancels {
  public:
   Cancels(Context& context, Refs& refs) : context_(context), refs_(refs) {}
-  /// Says whether the call was with this rank; never blocks. Any thread. Set by the runner before the first call.
+  /// Says whether the call was with this rank; never blocks. Any thread. Set by the runner before the first call. A
+  /// call that began is with the rank until its outcome is posted: whoever is told that no rank has it makes it one
+  /// that never began, unless the outcome came first.
   std::function<bool(std::uint64_t key, CancelOptions)> here;
   /// Cancels the call of this rank that makes the result. Set likewise.
   std::function<void(const CellRef& result, CancelOptions)> result;

@@ -57,19 +57,22 @@ void ForeignTask::begin() {
   // It holds what it needs of them, and lets go of that as it goes on.
   spec.args = {};
   if (spec.split && !attach_elements()) return post();
-  if (holder_ == 0) {
-    invocation->invocation->invoke(invocation, nullptr);
-    return when_ended();
-  }
+  // From here on this object may be gone. The outcome is posted before invoke() returns: what runs the task may say
+  // then that it is not here any more (Cancels::here).
+  const auto keep = invocation_;
+  auto& holders = tasks_.holders_;
+  auto& host = *tasks_.context_.host;
+  const auto holder = holder_;
+  TRIREME_CHECK(invocation->add_waiter(this), "a task ended before it began");
+  if (holder == 0) return invocation->invocation->invoke(invocation, nullptr);
   // A task that starts under the token may find another on its thread.
   const auto before = running_holder();
-  set_running_holder({&tasks_.holders_, holder_});
+  set_running_holder({&holders, holder});
   invocation->invocation->invoke(invocation, nullptr);
   set_running_holder(before);
   // A coroutine that waits needs no CPU, and takes none for its short steps.
   if (!invocation->ready() && !invocation->invocation->elsewhere)
-    core::post(*tasks_.context_.host, [holders = &tasks_.holders_, holder = holder_] { holders->lend_cpu(holder); });
-  when_ended();
+    core::post(host, [&holders, holder] { holders.lend_cpu(holder); });
 }
 
 bool ForeignTask::attach_elements() {
@@ -81,12 +84,6 @@ bool ForeignTask::attach_elements() {
   outcome_.error->message = fmt::format("{} returns {} values here, {} were asked for: the ranks run different code",
                                         invocation->function->name, invocation->extra->elements.size(), spec.returns);
   return false;
-}
-
-/// Now, or when the coroutine or the worker process comes to its end.
-void ForeignTask::when_ended() {
-  // From the waiter on this object may be gone.
-  if (invocation_->ready() || !invocation_->add_waiter(this)) ended();
 }
 
 void ForeignTask::ended() {

@@ -23,7 +23,6 @@ class ForeignTask final : public scheduler::Work, private detail::Waiter, privat
   detail::Invocation* invocation() const { return static_cast<detail::Invocation*>(invocation_.get()); }
   void begin();
   bool attach_elements();
-  void when_ended();
   void ended();
   void post();
   void hand_over();

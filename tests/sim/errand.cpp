@@ -75,7 +75,11 @@ struct ErrandBlock final : Base {
       self->object = {desk.release(), &close, chore ? nullptr : &abort, !chore};
       return self->complete_typed();
     }
-    if (chore) return do_chore(self, object == nullptr ? nullptr : static_cast<std::shared_ptr<Desk>*>(object)->get());
+    if (chore) {
+      do_chore(self, object == nullptr ? nullptr : static_cast<std::shared_ptr<Desk>*>(object)->get());
+      // The rank's other threads are not asleep: what they do now must find the outcome posted.
+      return ledger->world.at(this_rank()).host->poll();
+    }
     std::vector<Ref<Blob>> deps;
     for (const auto& ref : self->refs) deps.emplace_back(ref);
     std::shared_ptr<Desk> desk;
@@ -213,8 +217,15 @@ void Clerk::pump() {
   }
 }
 
-/// On a strand: what a worker does.
+/// On a strand. The job is known here until its outcome is on its way: with less (core::Cancels::here) it is taken for
+/// one that never began.
 void Clerk::open(const std::shared_ptr<Job>& job) {
+  work(job);
+  jobs_.remove(job);
+}
+
+/// What a worker does.
+void Clerk::work(const std::shared_ptr<Job>& job) {
   using State = Job::State;
   auto* call = static_cast<Invocation*>(job->call.get());
   std::vector<Outcome> values;
@@ -267,8 +278,7 @@ void Clerk::leave(const std::shared_ptr<Job>& job) {
     job->desk->busy = false;
   else
     --tasks_open_;
-  jobs_.remove(job);
-  job->state = Job::State::gone;
+  if (job->state != Job::State::gone) job->state = Job::State::ended;
   pump();
 }
 
@@ -279,7 +289,7 @@ bool Clerk::cancel(std::uint64_t key) {
     return false;
   }
   const auto job = *at;
-  if (job->state == Job::State::running) {
+  if (job->state == Job::State::running || job->state == Job::State::ended) {
     job->interrupted = true;
     return true;
   }
@@ -305,9 +315,13 @@ void Clerk::hear(BytesView note) {
 void Clerk::fail_all(const Desk& desk) {
   std::vector<std::shared_ptr<Job>> lost;
   for (const auto& job : jobs_)
-    if (job->desk.get() == &desk) lost.push_back(job);
-  for (const auto& job : lost) jobs_.remove(job);
-  for (const auto& job : lost) give_up(*job, Errc::actor_died, "the desk was killed");
+    if (job->desk.get() == &desk && job->state != Job::State::ended) lost.push_back(job);
+  for (const auto& job : lost) {
+    // What one holds goes with it, and with that may come the question for another.
+    if (job->state == Job::State::gone) continue;
+    give_up(*job, Errc::actor_died, "the desk was killed");
+    jobs_.remove(job);
+  }
 }
 
 void Clerk::give_up(Job& job, Errc code, const char* why) {

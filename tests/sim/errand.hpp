@@ -55,11 +55,12 @@ class Clerk {
     Errand errand;
     std::vector<Ref<Blob>> deps;
     std::shared_ptr<Desk> desk;
-    enum class State : std::uint8_t { queued, opening, running, gone } state = State::queued;
+    enum class State : std::uint8_t { queued, opening, running, ended, gone } state = State::queued;
     bool interrupted = false;
   };
   void pump();
   void open(const std::shared_ptr<Job>& job);
+  void work(const std::shared_ptr<Job>& job);
   void leave(const std::shared_ptr<Job>& job);
   void give_up(Job& job, Errc code, const char* why);
   void fail(const Job& job, Errc code, const char* why);

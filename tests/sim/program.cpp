@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "trireme/runtime.hpp"
 
 namespace trireme::sim {
@@ -61,8 +63,10 @@ void Ledger::called(const CallOrder& order, std::uint64_t instance) {
   last = order.number;
 }
 
+void Ledger::opens(std::uint64_t key) { ++opened_[key]; }
+
 void Ledger::built(std::uint64_t key) {
-  if (!built_.insert(key).second) fail(fmt::format("actor {} is constructed twice", key));
+  if (++built_[key] > std::max(1U, opened_[key])) fail(fmt::format("actor {} is constructed twice", key));
 }
 
 void Ledger::fail(std::string text) { world.failures.push_back(std::move(text)); }
@@ -441,6 +445,7 @@ Async<Blob> use_account_later(Order order, Actor<Account> account, std::uint64_t
 
 Actor<Account> open_account(Order order, std::uint64_t key) {
   ledger->ran(order.ticket);
+  ledger->opens(key);
   return spawn<Account>(order.value, key, 1U);
 }
 

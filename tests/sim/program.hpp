@@ -70,6 +70,8 @@ class Ledger {
   std::uint64_t caller() { return ++callers_; }
   std::uint64_t actor_key() { return ++actors_; }
   void called(const CallOrder& order, std::uint64_t instance);
+  /// A task spawns the actor: once more when it runs again, after a rank died.
+  void opens(std::uint64_t key);
   void built(std::uint64_t key);
   void fail(std::string text);
 
@@ -86,7 +88,7 @@ class Ledger {
   std::vector<Ticket> tickets_;
   std::uint64_t callers_ = 0, actors_ = 0;
   std::unordered_map<std::uint64_t, std::uint64_t> last_call_;
-  std::set<std::uint64_t> built_;
+  std::unordered_map<std::uint64_t, std::uint32_t> opened_, built_;
 };
 extern Ledger* ledger;
 

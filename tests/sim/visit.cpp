@@ -27,6 +27,7 @@ Resources one_desk() {
 
 Actor<Account> open_named(Order order, std::uint64_t key, std::string name) {
   ledger->ran(order.ticket);
+  ledger->opens(key);
   ActorOptions options;
   options.name = std::move(name);
   return spawn_with<Account>(options, order.value, key, 1U);
@@ -61,6 +62,7 @@ Ref<Blob> sum_elsewhere(Order order, Ref<Blob> what, std::uint32_t rank) {
 
 Ref<Blob> account_in_group(Order order, Booth booth, std::uint64_t key) {
   ledger->ran(order.ticket);
+  ledger->opens(key);
   ActorOptions options;
   options.resources.cpus = 0;
   options.placement = at_booth(booth);
