@@ -18,7 +18,8 @@ _SHARE = 0.02
 _JOIN_S = 10.0  # for a collection that is under way
 _running = 0  # the session whose thread it is
 _thread: threading.Thread | None = None
-_ended = threading.Event()
+#: Held while the thread runs. A lock and no Event, whose wait() allocates: the thread would find itself busy for ever.
+_ended = threading.Lock()
 
 
 def start() -> None:
@@ -26,7 +27,8 @@ def start() -> None:
     global _running, _thread, _ended
     if _running != _state.session:
         _running = _state.session
-        _ended = threading.Event()
+        _ended = threading.Lock()
+        _ended.acquire()
         _thread = threading.Thread(target=_run, args=(_running, _ended), name="trireme-gc", daemon=True)
         _thread.start()
 
@@ -34,9 +36,11 @@ def start() -> None:
 def join() -> None:
     """At the end of the session: waits for the thread, which may be collecting."""
     global _thread
-    _ended.set()
     thread, _thread = _thread, None
-    if thread is not None and thread is not threading.current_thread():
+    if thread is None:
+        return
+    _ended.release()
+    if thread is not threading.current_thread():
         thread.join(_JOIN_S)
 
 
@@ -46,11 +50,11 @@ def _allocated() -> int:
     return young + (middle << 20) + (old << 40)
 
 
-def _run(session: int, ended: threading.Event) -> None:
+def _run(session: int, ended: threading.Lock) -> None:
     pause = _INTERVAL_S
     seen = -1
     while True:
-        if ended.wait(pause) or _state.session != session:
+        if ended.acquire(True, pause) or _state.session != session:
             return
         # Nothing was allocated since, or the program does not want collections.
         if _allocated() == seen or not gc.isenabled():
@@ -58,5 +62,8 @@ def _run(session: int, ended: threading.Event) -> None:
         begun = time.perf_counter()
         gc.collect()
         pause = max(_INTERVAL_S, (time.perf_counter() - begun) / _SHARE)
-        _allocated()  # a collection empties the interpreter's free lists: the first tuple after it counts
+        # A collection empties the interpreter's free lists: the first tuple of each length after it counts.
+        if ended.acquire(True, 0.0):
+            return
+        _allocated()
         seen = _allocated()

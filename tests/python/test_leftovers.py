@@ -171,6 +171,23 @@ print("ended")
 """
 
 
+QUIET = """
+import gc
+
+@trireme.remote
+def one():
+    return 1
+
+assert trireme.get([one.remote() for _ in range(20)]) == [1] * 20
+time.sleep(2)  # what the start allocated has been looked through
+before = gc.get_stats()[2]["collections"]
+time.sleep(4)
+more = gc.get_stats()[2]["collections"] - before
+assert more <= 1, more  # for what get_stats() itself allocates
+print("ended")
+"""
+
+
 def run(tmp_path: Path, program: str, *arguments: str, **environment: str) -> tuple[list[str], str]:
     """Runs it with a folder of temporary files of its own; returns what lies there afterwards, and what it printed."""
     temporary, results, file = tmp_path / "tmp", tmp_path / "results", tmp_path / "program.py"
@@ -259,3 +276,8 @@ def test_a_cluster_leaves_nothing_however_its_driver_ends(tmp_path: Path, how: s
     assert (done.returncode, done.stdout) == (-signal.SIGKILL if how == "killed" else 0, b"runs\n")
     # The template processes of killed ranks remove their folders when they see it.
     eventually(lambda: not [path for path in temporary.rglob("*") if path.name != f"trireme-{os.getuid()}"])
+
+
+def test_a_process_that_waits_is_not_searched_for_cycles_again_and_again(tmp_path: Path) -> None:
+    """The search took 0.8% of a core from a rank that did nothing: its own wait allocated, so it always found something new."""
+    assert run(tmp_path, COMMON + QUIET) == ([], "ended\n")
