@@ -10,8 +10,8 @@ function(trireme_module name)
   target_compile_options(trireme_${name} PRIVATE -Wall -Wextra -Wno-unused-parameter)
   # Nobody replaces the library's own functions, so calls among them may be inlined although they are exported.
   target_compile_options(trireme_${name} PRIVATE $<$<CONFIG:Release>:-fno-semantic-interposition>)
-  # initial-exec: a variable of a thread is one instruction away instead of a call. All of them together are 144 bytes
-  # of what a loader keeps for libraries that are opened later.
+  # initial-exec: a variable of a thread is one instruction away instead of a call. They are few, and so
+  # fit into what a loader keeps for libraries that are opened later.
   target_compile_options(trireme_${name} PRIVATE -ftls-model=initial-exec)
   set_target_properties(trireme_${name} PROPERTIES POSITION_INDEPENDENT_CODE ON)
   foreach(dep ${ARG_DEPENDS})

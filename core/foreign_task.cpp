@@ -63,11 +63,12 @@ void ForeignTask::begin() {
   auto& holders = tasks_.holders_;
   auto& host = *tasks_.context_.host;
   const auto holder = holder_;
+  const bool in_group = spec.demand.strategy == scheduler::Strategy::placement_group;
   TRIREME_CHECK(invocation->add_waiter(this), "a task ended before it began");
   if (holder == 0) return invocation->invocation->invoke(invocation, nullptr);
   // A task that starts under the token may find another on its thread.
   const auto before = running_holder();
-  set_running_holder({&holders, holder});
+  set_running_holder({&holders, holder, in_group});
   invocation->invocation->invoke(invocation, nullptr);
   set_running_holder(before);
   // A coroutine that waits needs no CPU, and takes none for its short steps.

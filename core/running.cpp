@@ -17,12 +17,12 @@ const RunningCalls::Call* running_call() { return running.call; }
 const RunningCalls::Call* set_running_call(const RunningCalls::Call* call) { return std::exchange(running.call, call); }
 
 LentCpu::LentCpu(Host& host) : host_(host), waits_(std::exchange(running, {})) {
-  const auto [holders, holder] = waits_.holder;
+  const auto [holders, holder, in_group] = waits_.holder;
   if (holders != nullptr) post(host_, [holders = holders, holder = holder] { holders->lend_cpu(holder); });
 }
 
 LentCpu::~LentCpu() {
-  const auto [holders, holder] = waits_.holder;
+  const auto [holders, holder, in_group] = waits_.holder;
   if (holders != nullptr) post(host_, [holders = holders, holder = holder] { holders->reclaim_cpu(holder); });
   running = waits_;
 }

@@ -9,6 +9,7 @@ namespace trireme::core {
 struct RunningHolder {
   Holders* holders = nullptr;
   scheduler::HolderId holder = 0;
+  bool in_group = false;  ///< they are a placement group's, which may be taken back (Holders::when_revoked)
 };
 RunningHolder running_holder();
 

@@ -83,7 +83,7 @@ void Pool::submit(detail::TaskBase* task) {
 }
 
 void Pool::run_task(detail::TaskBase* task) {
-  if (const auto holder = body_of(task).holder; holder.holders != nullptr) {
+  if (const auto holder = body_of(task).holder; holder.in_group) {
     core::post(*context_.host, [this, holder] {
       holder.holders->when_revoked(holder.holder, [this, holder] { end_revoked(holder.holder); });
     });

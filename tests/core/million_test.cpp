@@ -4,8 +4,8 @@
 #include <sys/resource.h>
 
 #include <cstdio>
-#include <fstream>
 
+#include "tests/core/resident.hpp"
 #include "trireme/trireme.hpp"
 
 namespace million_test {
@@ -24,18 +24,11 @@ struct Counter {
   int n;
 };
 
-std::size_t resident_bytes() {
-  std::ifstream in("/proc/self/statm");
-  std::size_t total = 0, resident = 0;
-  in >> total >> resident;
-  return resident * 4096;
-}
-
 }  // namespace million_test
 using namespace million_test;
 
 TEST_CASE("a million idle actors fit in one rank, and each still answers") {
-  const auto before = resident_bytes();
+  const auto before = trireme::test::resident_bytes();
   {
     std::vector<trireme::Actor<Counter>> actors;
     actors.reserve(kActors);
@@ -45,7 +38,8 @@ TEST_CASE("a million idle actors fit in one rank, and each still answers") {
       CHECK(trireme::get(actors[i].call<&Counter::add>(1)) == static_cast<int>(i % 1000) + 1);
     }
     CHECK(trireme::get(actors.back().call<&Counter::add>(1)) == static_cast<int>((kActors - 1) % 1000) + 1);
-    const double per_actor = static_cast<double>(resident_bytes() - before) / static_cast<double>(kActors);
+    const double per_actor =
+        static_cast<double>(trireme::test::resident_bytes() - before) / static_cast<double>(kActors);
     std::printf("%zu actors, %.0f bytes each\n", kActors, per_actor);
     if (kMemoryCounts) CHECK(per_actor < 2000);
   }

@@ -5,11 +5,11 @@
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
-#include <fstream>
 #include <stdexcept>
 #include <vector>
 
 #include "tests/core/gate.hpp"
+#include "tests/core/resident.hpp"
 #include "trireme/trireme.hpp"
 
 namespace soak_test {
@@ -23,13 +23,6 @@ constexpr bool kMemoryCounts = true;
 #endif
 // 64 bytes an operation would be 6 MB in the last two rounds.
 constexpr std::size_t kGrowth = 2u << 20U;
-
-std::size_t resident_bytes() {
-  std::ifstream in("/proc/self/statm");
-  std::size_t total = 0, resident = 0;
-  in >> total >> resident;
-  return resident * 4096;
-}
 
 int echo(int n) { return n; }
 int fail(int) { throw std::runtime_error("as asked"); }
@@ -140,10 +133,10 @@ void check(const char* name) {
     int result = 0;
     for (int round = 0; round < 4; ++round) {
       result = in_task ? trireme::get(trireme::submit<F>(kOperations)) : F(kOperations);
-      if (round == 1) settled = resident_bytes();
+      if (round == 1) settled = trireme::test::resident_bytes();
     }
     CHECK(result > 0);
-    const std::size_t now = resident_bytes();
+    const std::size_t now = trireme::test::resident_bytes();
     const std::size_t growth = now > settled ? now - settled : 0;
     std::printf("%-18s %-15s %6zu kB more after two further rounds of %llu\n", name,
                 in_task ? "in a task" : "from outside", growth / 1024, static_cast<unsigned long long>(kOperations));

@@ -49,10 +49,10 @@ def ranks() -> int:
 
 @pytest.fixture(scope="module")
 def runtime(no_leaks: None, request: pytest.FixtureRequest) -> Iterator[Any]:
-    """The runtime, for all tests of the file; yields the module `trireme`."""
+    """The runtime, for all tests of the file; yields the module `trireme`. A file's INIT are further arguments of init()."""
     import trireme
 
-    trireme.init(ignore_reinit_error=True)
+    trireme.init(ignore_reinit_error=True, **getattr(request.module, "INIT", {}))
     yield trireme
     # References that outlive the runtime keep its memory mapped: those of the last test's fixtures, and those in cycles
     # (tracebacks of expected errors).
@@ -60,6 +60,17 @@ def runtime(no_leaks: None, request: pytest.FixtureRequest) -> Iterator[Any]:
         (getattr(item, "funcargs", None) or {}).clear()
     gc.collect()
     trireme.shutdown()
+
+
+@pytest.fixture
+def where(runtime: Any) -> Any:
+    """A function that returns the identity of the node it runs on."""
+
+    @runtime.remote
+    def where():
+        return runtime.get_runtime_context().get_node_id()
+
+    return where
 
 
 def eventually(condition: Callable[[], Any], timeout: float = SETTLE_S) -> Any:

@@ -197,7 +197,7 @@ class Leaving:
 
 
 def test_hyperband_goes_on_with_a_winner_that_was_still_leaving_its_process() -> None:
-    """It was forgotten, and the search gave up: one in ten runs of a search of functions on two busy cores."""
+    """It was forgotten, and the search gave up."""
     scheduler = HyperBandScheduler(max_t=4, reduction_factor=2, metric="score", mode="max")
     first, second = (SimpleNamespace(trial_id=name, status="RUNNING", PENDING="PENDING") for name in ("first", "second"))
     controller: Any = Leaving([first, second])

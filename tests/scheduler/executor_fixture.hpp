@@ -97,6 +97,29 @@ struct Pool {
   Executor executor;
 };
 
+/// A work that keeps a compute thread busy from its construction until open().
+class Gate {
+ public:
+  explicit Gate(Pool& pool) : job_([this] { wait(); }) {
+    pool.executor.push(&job_);
+    while (!job_.claimed.load()) std::this_thread::yield();
+  }
+  Gate(const Gate&) = delete;
+  Gate& operator=(const Gate&) = delete;
+  ~Gate() {
+    open();
+    job_.wait_until_released();
+  }
+  void open() { open_.store(true); }
+
+ private:
+  void wait() const {
+    while (!open_.load()) std::this_thread::yield();
+  }
+  std::atomic<bool> open_{false};
+  Job job_;
+};
+
 inline long fib(int n) { return n < 2 ? n : fib(n - 1) + fib(n - 2); }
 
 /// fib(n) by fork and join, the forked half on the stack of its parent.

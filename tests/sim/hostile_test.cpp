@@ -12,19 +12,13 @@
 
 #include "core/actors.hpp"
 #include "core/current.hpp"
-#include "tests/sim/world.hpp"
+#include "tests/sim/hostile_job.hpp"
 #include "trireme/actor.hpp"
 #include "trireme/runtime.hpp"
 #include "trireme/task.hpp"
 
 namespace trireme::sim {
 namespace {
-
-using core::MessageType;
-
-constexpr Rank kLiar = 2;
-/// Wire form of a value, see core/refs_values.cpp.
-constexpr std::uint8_t kLocated = 1, kError = 2;
 
 using Numbers = std::vector<std::uint64_t>;
 long plus_one(long value) { return value + 1; }
@@ -34,7 +28,6 @@ Ref<Numbers> make_large() { return put(Numbers(3000, 7)); }
 Numbers large_result() { return Numbers(3000, 9); }
 std::uint64_t first_of(const Numbers& numbers) { return numbers.front(); }
 
-World* world_now = nullptr;
 long slow(long value) {
   world_now->at(core::current().context().self).host->compute(kMillisecond);
   return value;
@@ -58,78 +51,6 @@ TaskOptions on(Rank rank) {
   options.placement = Placement::on(rank);
   return options;
 }
-
-class Job {
- public:
-  explicit Job(std::vector<std::uint32_t> node_of = {0, 1, 2}) : world(options(std::move(node_of)), 1) {
-    auto& host = *world.at(kLiar).host;
-    host.on_traffic = [this, before = host.on_traffic](Rank from, BytesView message) {
-      before(from, message);
-      heard_.emplace_back(message.begin(), message.end());
-    };
-  }
-
-  /// The program of rank 0. Afterwards the liar dies, and nothing may be left of what it did.
-  void run(const std::function<void()>& program) {
-    world_now = &world;
-    auto& host = *world.at(0).host;
-    world.network.schedule(0, 0, [&] { host.run_program(program); });
-    REQUIRE(world.settle(kEventsMax));
-    REQUIRE(host.program_ended());
-    world.kill(kLiar);
-    REQUIRE(world.settle(kEventsMax));
-    CHECK(world.leaks() == "");
-    CHECK(knows(0, 1));
-    CHECK(knows(1, 0));
-  }
-  /// In the program: rank 2 says this to `to`, and all that follows from it happens.
-  void say(Rank to, MessageType type, const std::function<void(Writer&)>& fill) {
-    Bytes message{static_cast<std::byte>(type)};
-    Writer out(message);
-    fill(out);
-    as(kLiar, [this, to, message] { world.at(kLiar).router->send(to, message); });
-  }
-  /// In the program: protocol code of a rank, and all that follows from it.
-  void as(Rank rank, const std::function<void()>& what) {
-    world.network.schedule(rank, world.network.now(), [this, rank, what] { world.at(rank).host->step(what); });
-    settle();
-  }
-  /// In the program: user code of another rank, to its end.
-  void program_of(Rank rank, std::function<void()> what) {
-    auto& host = *world.at(rank).host;
-    world.network.schedule(rank, world.network.now(), [&host, what = std::move(what)] { host.run_program(what); });
-    settle();
-    CHECK(host.program_ended());
-  }
-  void settle() { world.at(0).host->compute(20 * kMillisecond); }
-
-  bool knows(Rank rank, Rank peer) { return world.at(rank).core->context().alive(peer); }
-  /// The liar was given the value, or where it lies.
-  bool told(ObjectId id) {
-    for (const auto& message : heard_) {
-      Reader in(message);
-      if (in.get<MessageType>() == MessageType::value && in.id() == id && in.get<std::uint8_t>() != kError) return true;
-    }
-    return false;
-  }
-  core::Refs& refs(Rank rank) { return world.at(rank).core->refs(); }
-  /// As when the protocol had a use for it in its own rank.
-  ObjectId id_of(const detail::CellRef& cell) { return refs(0).export_cell(cell.get()).id; }
-
-  World world;
-
- private:
-  static constexpr std::uint64_t kEventsMax = 200'000;
-  static WorldOptions options(std::vector<std::uint32_t> node_of) {
-    WorldOptions o;
-    o.network.ranks = static_cast<std::uint32_t>(node_of.size());
-    o.node_of = std::move(node_of);
-    o.cores = 2;
-    o.network.detect_max = 100 * kMicrosecond;
-    return o;
-  }
-  std::vector<Bytes> heard_;
-};
 
 void name_reference(Writer& out, ObjectId id, bool actor = false) {
   out.varint(1);
@@ -311,123 +232,6 @@ TEST_CASE("the result of a call is cancelled by those who were given it") {
     });
     CHECK(!job.knows(0, kLiar));
     CHECK(get(mine) == 5);
-  });
-}
-
-TEST_CASE("a question is answered by who was asked, once, and asked with what belongs to its topic") {
-  const auto answer = [](Writer& out, std::uint64_t number) {
-    out.varint(number);
-    out.put(std::uint8_t{0});
-    out.varint(0);  // bytes
-    out.varint(0);  // references
-  };
-  constexpr std::uint8_t kTopic = 9;
-  const auto question = [](Writer& out, std::uint8_t size) {
-    out.varint(77);
-    out.put(kTopic);
-    out.blob(Bytes(size));
-    out.varint(0);
-  };
-  using Fill = std::function<void(Job&)>;
-  const Fill lies[] = {
-      [&](Job& job) { job.say(0, MessageType::control_answer, [&](Writer& out) { answer(out, 1000); }); },
-      // Rank 1 was asked that.
-      [&](Job& job) { job.say(0, MessageType::control_answer, [&](Writer& out) { answer(out, 0); }); },
-      [&](Job& job) { job.say(0, MessageType::control, [&](Writer& out) { question(out, 1); }); },
-      [&](Job& job) {
-        job.say(0, MessageType::control, [&](Writer& out) { question(out, 0); });
-        CHECK(job.knows(0, kLiar));
-        job.say(0, MessageType::control, [&](Writer& out) { question(out, 0); });
-      },
-  };
-  for (const auto& lie : lies) {
-    Job job;
-    std::vector<core::Control::Reply> kept;
-    for (const Rank rank : {0, 1})
-      job.world.at(rank).core->control().serve(kTopic, [&](core::Control::Question asked, core::Control::Reply reply) {
-        kept.push_back(std::move(reply));
-        return asked.bytes.empty();
-      });
-    job.run([&] {
-      int answers = 0;
-      core::current().control().ask(1, kTopic, {}, {}, [&](const core::Control::Answer& given) {
-        ++answers;
-        CHECK(given.error == nullptr);
-      });
-      job.settle();
-      lie(job);
-      CHECK(!job.knows(0, kLiar));
-      CHECK(answers == 0);
-      for (const auto& reply : kept) {
-        reply({});
-        reply({});
-      }
-      job.settle();
-      CHECK(answers == 1);
-    });
-  }
-}
-
-TEST_CASE("who asks a rank that dies, or is dead, hears of it; so does who asks itself") {
-  Job job;
-  constexpr std::uint8_t kTopic = 9;
-  const auto never = [](const core::Control::Question&, const core::Control::Reply&) { return true; };
-  for (const Rank rank : {Rank{1}, kLiar}) job.world.at(rank).core->control().serve(kTopic, never);
-  job.world.at(0).core->control().serve(kTopic, [](const core::Control::Question&, const core::Control::Reply& reply) {
-    reply({});
-    return true;
-  });
-  job.run([&] {
-    auto& control = core::current().control();
-    std::vector<Errc> heard;
-    const auto note = [&](const core::Control::Answer& answer) {
-      heard.push_back(answer.error == nullptr ? Errc::ok : answer.error->code);
-    };
-    control.ask(0, kTopic, {}, {}, note);
-    control.ask(17, kTopic, {}, {}, note);
-    control.ask(kLiar, kTopic, {}, {}, note);
-    // What a dead rank asked is forgotten: see job.run().
-    job.say(1, MessageType::control, [&](Writer& out) {
-      out.varint(5);
-      out.put(kTopic);
-      out.varint(0);
-      out.varint(0);
-    });
-    CHECK(job.world.at(1).core->control().owed() == 1);
-    CHECK(heard == std::vector{Errc::ok, Errc::not_found});
-    job.world.kill(kLiar);
-    job.settle();
-    control.ask(kLiar, kTopic, {}, {}, note);
-    job.settle();
-    CHECK(heard == std::vector{Errc::ok, Errc::not_found, Errc::peer_lost, Errc::peer_lost});
-  });
-}
-
-TEST_CASE("who has ended hears so at once, and takes no late answer amiss") {
-  Job job;
-  constexpr std::uint8_t kTopic = 9;
-  std::vector<core::Control::Reply> kept;
-  job.world.at(1).core->control().serve(kTopic, [&](const core::Control::Question&, core::Control::Reply reply) {
-    kept.push_back(std::move(reply));
-    return true;
-  });
-  job.run([&] {
-    auto& control = core::current().control();
-    std::vector<Errc> heard;
-    const auto note = [&](const core::Control::Answer& answer) {
-      heard.push_back(answer.error == nullptr ? Errc::ok : answer.error->code);
-    };
-    control.ask(1, kTopic, {}, {}, note);
-    job.settle();
-    REQUIRE(kept.size() == 1);
-    job.as(0, [&] { control.end(); });
-    control.ask(1, kTopic, {}, {}, note);
-    job.settle();
-    CHECK(heard == std::vector{Errc::shutdown, Errc::shutdown});
-    kept.front()({});
-    job.settle();
-    CHECK(heard.size() == 2);
-    CHECK(job.knows(0, 1));
   });
 }
 

@@ -8,23 +8,7 @@ from typing import Any
 from trireme.train._result import metric_of
 from trireme.tune.error import TuneError
 from trireme.tune.execution.experiment import Experiment
-from trireme.tune.experiment.trial import Trial
-
-# Values of each report that nobody optimises.
-_FILLED_IN = frozenset(
-    (
-        "config",
-        "done",
-        "date",
-        "timestamp",
-        "pid",
-        "hostname",
-        "node_ip",
-        "trial_id",
-        "experiment_tag",
-        "checkpoint_dir_name",
-    )
-)
+from trireme.tune.experiment.trial import FILLED_IN, Trial
 
 
 class RequiredMetrics:
@@ -52,7 +36,7 @@ class RequiredMetrics:
             try:
                 metric_of(result, name)
             except KeyError:
-                reported = ", ".join(sorted(str(key) for key in result if key not in _FILLED_IN))
+                reported = ", ".join(sorted(str(key) for key in result if key not in FILLED_IN))
                 raise TuneError(
                     f"{whose} is {name!r}, but trial {trial.trial_id} reported no such value; it reported: {reported}. "
                     "Report it with each tune.report(), or name another metric"

@@ -14,6 +14,22 @@ from trireme.tune.execution.checkpoint_book import CheckpointBook
 from trireme.tune.execution.placement_groups import PlacementGroupFactory
 from trireme.tune.experiment.metrics import Series, as_number
 
+#: What `Trial.fill()` adds to a report that says who reported and when, and is no measure of anything.
+FILLED_IN = frozenset(
+    (
+        "config",
+        "done",
+        "date",
+        "timestamp",
+        "pid",
+        "hostname",
+        "node_ip",
+        "trial_id",
+        "experiment_tag",
+        "checkpoint_dir_name",
+    )
+)
+
 
 class Trial:
     """One configuration and what became of it.

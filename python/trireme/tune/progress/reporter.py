@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from trireme._progress import display
-from trireme.tune.experiment.trial import Trial, flatten, short
+from trireme.tune.experiment.trial import FILLED_IN, Trial, flatten, short
 from trireme.tune.progress.table import fitting, table
 from trireme.tune.progress.terminal import Lines, columns, wrapped
 
@@ -273,25 +273,13 @@ def default_reporter(**options: Any) -> TableReporter:
     return CLIReporter(**options)
 
 
-_HIDDEN = frozenset(
-    (
-        "config",
-        "done",
-        "date",
-        "timestamp",
-        "pid",
-        "hostname",
-        "node_ip",
-        "trial_id",
-        "experiment_tag",
-        "checkpoint_dir_name",
-        "time_this_iter_s",
-        "time_since_restore",
-        "iterations_since_restore",
-        "training_iteration",
-        "time_total_s",
-    )
-)
+_HIDDEN = FILLED_IN | {
+    "time_this_iter_s",
+    "time_since_restore",
+    "iterations_since_restore",
+    "training_iteration",
+    "time_total_s",
+}
 
 
 def _columns(columns: Columns | None) -> dict[str, str] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trireme.train._result import metric_of
 from trireme.tune.error import TuneError
@@ -16,6 +16,14 @@ if TYPE_CHECKING:
 
 #: What is given out; other resources stay as trials asked for them.
 _GIVEN = ("CPU", "GPU")
+
+
+class _Units(NamedTuple):
+    """Of what is given out."""
+
+    has: int  #: the trial has beyond what it asked for
+    free: int  #: nobody has; below 0: are missing
+    spare: int  #: there are beyond what the trials asked for
 
 
 class DistributeResources:
@@ -62,32 +70,24 @@ class DistributeResources:
         unit = self._unit(base)
         live = controller.get_live_trials()
         total = {name: amount - self.reserve_resources.get(name, 0) for name, amount in controller.total_resources().items()}
-        # What is free beside what all live trials have, in units.
-        free = self._fits(total, [other.placement_group_factory for other in live], unit)
-        has = self._given(trial.placement_group_factory, base, unit)
-        units = max(0, self._share(controller, trial, live, has, free, self._fits(total, [base] * len(live), unit), scheduler))
+        units = _Units(
+            has=self._given(trial.placement_group_factory, base, unit),
+            free=self._fits(total, [other.placement_group_factory for other in live], unit),
+            spare=self._fits(total, [base] * len(live), unit),
+        )
+        share = max(0, self._share(trial, live, units, scheduler))
         if self.increase_by_times >= 1:
-            units = min(units, self.increase_by_times)
+            share = min(share, self.increase_by_times)
         if not self.add_bundles:  # one process is on one node
-            units = min(units, max((self._fits(node, [base], unit) for node in controller.node_resources()), default=units))
-            units = max(0, units)
-        return self._request(base, unit, units)
+            share = min(share, max((self._fits(node, [base], unit) for node in controller.node_resources()), default=share))
+            share = max(0, share)
+        return self._request(base, unit, share)
 
-    def _share(
-        self,
-        controller: TuneController,
-        trial: Trial,
-        live: Sequence[Trial],
-        has: int,
-        free: int,
-        spare: int,
-        scheduler: ResourceChangingScheduler,
-    ) -> int:
-        """The units for a trial that `has` some; `free`: those that nobody has (negative: that are missing); `spare`: all that
-        there are beyond what trials asked for."""
-        share, left = divmod(max(0, spare), len(live))
+    def _share(self, trial: Trial, live: Sequence[Trial], units: _Units, scheduler: ResourceChangingScheduler) -> int:
+        """The units for a trial."""
+        share, left = divmod(max(0, units.spare), len(live))
         fair = share + (live.index(trial) < left)
-        return min(fair, has + free)
+        return min(fair, units.has + units.free)
 
     def _unit(self, base: PlacementGroupFactory) -> dict[str, float]:
         if self.increase_by:
@@ -149,20 +149,11 @@ class DistributeResourcesToTopJob(DistributeResources):
             raise ValueError(f"mode is {mode!r}; give 'max' or 'min'")
         self.metric, self.mode = metric, mode
 
-    def _share(
-        self,
-        controller: TuneController,
-        trial: Trial,
-        live: Sequence[Trial],
-        has: int,
-        free: int,
-        spare: int,
-        scheduler: ResourceChangingScheduler,
-    ) -> int:
+    def _share(self, trial: Trial, live: Sequence[Trial], units: _Units, scheduler: ResourceChangingScheduler) -> int:
         metric, mode = self.metric or scheduler.metric, self.mode or scheduler.mode
         if metric is None or mode is None:
             raise TuneError("DistributeResourcesToTopJob needs a metric and a mode; give them to it, or to TuneConfig")
         sign = 1 if mode == "max" else -1
         scores = {other: sign * metric_of(other.last_result, metric) for other in live if metric in other.last_result}
         best = max(scores, key=scores.__getitem__, default=None)
-        return has + (free if trial is best else min(free, 0))
+        return units.has + (units.free if trial is best else min(units.free, 0))
