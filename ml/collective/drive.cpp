@@ -15,42 +15,13 @@
 #include "ml/collective/fold.hpp"
 #include "ml/collective/net_ops.hpp"
 #include "ml/collective/node_ops.hpp"
+#include "ml/collective/quiet.hpp"
 
 namespace trireme::ml::detail {
 namespace {
 
-constexpr Nanos kSpreadGrace = kSecond;     // to tell other nodes that the group broke
-constexpr int kLooks = 200;                 // without a pause, while the others may be about to arrive
-constexpr int kYields = 8;                  // before sleeping, where members share cores
-constexpr std::uint32_t kPart = 1U << 29U;  // keeps the steps of an operation's parts apart
-
-void pause() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  asm volatile("yield");
-#endif
-}
-
-/// Rounds without news, as long as spinning may go on. How long a round takes depends on the processor's pause and on
-/// whether UCX is looked at, so it is time that counts.
-class Quiet {
- public:
-  explicit Quiet(Nanos spin) : spin_(spin) {}
-  bool goes_on() {
-    if (spin_ == 0) return false;
-    if (++rounds_ % kRoundsPerLook != 0) return true;
-    const Nanos now = SystemClock::read();
-    if (until_ == 0) until_ = now + spin_;
-    return now < until_;
-  }
-
- private:
-  static constexpr unsigned kRoundsPerLook = 32;
-  Nanos spin_;
-  unsigned rounds_ = 0;
-  Nanos until_ = 0;
-};
+constexpr Nanos kSpreadGrace = kSecond;  // to tell other nodes that the group broke
+constexpr int kYields = 8;               // before sleeping, where members share cores
 
 std::string_view name_of(Kind kind) {
   constexpr std::string_view kNames[] = {"all_reduce", "reduce",  "broadcast", "all_gather", "reduce_scatter",
@@ -58,17 +29,14 @@ std::string_view name_of(Kind kind) {
   return kNames[static_cast<unsigned>(kind)];
 }
 
-/// What all members must agree on; 0 is never one.
+}  // namespace
+
 std::uint64_t signature_of(const Operation& operation) {
   const auto kind = static_cast<std::uint64_t>(operation.kind) + 1;
   if (operation.kind == Kind::barrier) return kind;
   return kind | static_cast<std::uint64_t>(operation.type) << 4U | static_cast<std::uint64_t>(operation.op) << 8U |
          std::uint64_t{operation.peer & 0xFFFFFU} << 11U | (operation.count + 1) << 31U;
 }
-
-unsigned divisor(const Operation& operation, std::uint32_t size) { return operation.op == ReduceOp::mean ? size : 0; }
-
-}  // namespace
 
 /// Advances everything until `reached`. The caller is the driver.
 void Engine::drive(Condition reached) {
@@ -79,7 +47,7 @@ void Engine::drive(Condition reached) {
       quiet = Quiet(spin_);
       yields = 0;
     } else if (quiet.goes_on()) {
-      pause();
+      if (!fabric_.net) pause();  // a look at UCX is a system call, or several lines of memory: pause enough
     } else if (spin_ == 0 && yields < kYields) {
       ++yields;
       ::sched_yield();
@@ -137,7 +105,7 @@ void Engine::post(const PendingPtr& pending) {
 
 bool Engine::advance() {
   bool moved = false;
-  while (!direct_ && !failed_.load(std::memory_order_relaxed)) {
+  while (direct_ == nullptr && !failed_.load(std::memory_order_relaxed)) {
     if (!current_) {
       if (queue_.empty()) break;
       current_ = std::move(queue_.front());
@@ -170,41 +138,13 @@ void Engine::finish(const PendingPtr& pending) {
   if (waiters_.load(std::memory_order_seq_cst) != 0) changed_.notify_all();
 }
 
-/// Small operations of one node, without the cost of a submission. False: not of that sort, nothing was done.
-bool Engine::run_directly(const Operation& operation) {
-  if (!fabric_.one_node()) return false;
-  const std::size_t bytes = operation.count * bytes_of(operation.type);
-  const bool reduces = operation.kind == Kind::all_reduce;
-  if (!(operation.kind == Kind::barrier || (reduces && is_direct(fabric_, bytes)))) return false;
-  ++fabric_.operation;
-  fabric_.signature = signature_of(operation);
-  direct_publish(fabric_, operation.in, reduces ? bytes : 0);
-  bool there = fabric_.arrived();
-  for (int look = 0; !there && look < kLooks; ++look) there = fabric_.arrived();
-  fabric_.announce();
-  for (Quiet quiet(spin_); !there && quiet.goes_on();) {
-    pause();
-    there = fabric_.arrived();
-  }
-  if (!there) {
-    direct_ = true;
-    direct_deadline_ = deadline_from_now();
-    drive([&] { return fabric_.arrived() || failed_.load(std::memory_order_relaxed); });
-    direct_ = false;
-    if (failed_.load(std::memory_order_relaxed)) return true;
-  }
-  if (reduces)
-    direct_fold(fabric_, operation.out, operation.count, operation.type, operation.op, divisor(operation, size()));
-  return true;
-}
-
 Task Engine::algorithm(Operation o) {
   if (!fabric_.one_node()) {
     co_await across_nodes(o);
     co_return;
   }
   const std::size_t bytes = o.count * bytes_of(o.type);
-  const unsigned mean_of = divisor(o, size());
+  const unsigned mean_of = divisor(o);
   switch (o.kind) {
     case Kind::all_reduce:
       co_await node_reduce(fabric_, o.in, o.out, o.count, o.type, o.op, mean_of, kEverybody);
@@ -233,13 +173,13 @@ Task Engine::algorithm(Operation o) {
 /// nothing; what has an order, or a part for every member, goes from member to member.
 Task Engine::across_nodes(Operation o) {
   const std::size_t bytes = o.count * bytes_of(o.type);
-  const unsigned mean_of = divisor(o, size());
+  const unsigned mean_of = divisor(o);
   std::vector<std::uint32_t> everybody(size());
   std::iota(everybody.begin(), everybody.end(), 0U);
   const Team all{everybody, rank(), 0};
   std::vector<std::uint32_t> heads;
   for (const auto& members : fabric_.nodes) heads.push_back(members.front());
-  const Team leaders{heads, fabric_.node, kPart};
+  const Team leaders{heads, fabric_.node, kLeaders};
   const bool shares = fabric_.locals > 1;
   switch (o.kind) {
     case Kind::all_reduce:
@@ -320,7 +260,7 @@ void Engine::sleep(Condition reached) {
 
 Nanos Engine::next_deadline() const {
   if (failed_.load(std::memory_order_relaxed)) return kForever;
-  Nanos next = direct_ ? direct_deadline_ : current_ ? current_->deadline : kForever;
+  Nanos next = direct_ != nullptr ? direct_deadline_ : current_ ? current_->deadline : kForever;
   for (const auto& pending : messages_) next = std::min(next, pending->deadline);
   return next;
 }
@@ -334,7 +274,7 @@ void Engine::look_for_trouble() {
     return;
   }
   Segment& segment = *fabric_.segment;
-  const bool in_phase = direct_ || (current_ && fabric_.phase != 0);
+  const bool in_phase = (direct_ != nullptr || current_) && fabric_.phase != 0;
   if (segment.breakage().cause == Breakage::Cause::none) {
     // acquire: what the member published before it left is there. Pairs with close().
     if (in_phase && fabric_.awaited < fabric_.locals && !fabric_.arrived() &&
@@ -391,9 +331,8 @@ void Engine::fail(Breakage breakage) {
                     : breakage.cause == Cause::disagreement ? Errc::invalid_argument
                                                             : Errc::peer_lost;
   std::string what = "group";
-  if (current_)
-    what = fmt::format("{} of {} {} in group", name_of(current_->operation.kind), current_->operation.count,
-                       to_string(current_->operation.type));
+  if (const Operation* operation = direct_ != nullptr ? direct_ : current_ ? &current_->operation : nullptr)
+    what = fmt::format("{} of {} {} in group", name_of(operation->kind), operation->count, to_string(operation->type));
   {
     const std::lock_guard lock(mutex_);
     failure_ = CollectiveError(code, static_cast<int>(breakage.member),

@@ -26,6 +26,9 @@ struct Pending {
 };
 using PendingPtr = std::shared_ptr<Pending>;
 
+/// What all members must agree on; 0 is never one.
+std::uint64_t signature_of(const Operation& operation);
+
 /// Drives the operations of one member.
 ///
 /// One thread at a time is the driver and owns the fabric: a blocking caller, a thread in wait(), or the helper thread,
@@ -75,7 +78,6 @@ class Engine final : public DeathListener, public std::enable_shared_from_this<E
   void post(const PendingPtr& pending);
   Task algorithm(Operation operation);
   Task across_nodes(Operation operation);
-  bool run_directly(const Operation& operation);
   void run_alone(const Operation& operation);
   void sleep(Condition reached);
   void finish(const PendingPtr& pending);
@@ -84,6 +86,16 @@ class Engine final : public DeathListener, public std::enable_shared_from_this<E
   std::string explain(Breakage breakage) const;
   Nanos next_deadline() const;
   Nanos deadline_from_now() const;
+  unsigned divisor(const Operation& operation) const { return operation.op == ReduceOp::mean ? size() : 0; }
+
+  // direct.cpp: driver only
+  bool run_directly(const Operation& operation);
+  bool run_in_node(const Operation& operation);
+  bool run_between_nodes(const Operation& operation);
+  bool meet_nodes(std::uint32_t nodes);
+  bool reduce_nodes(std::uint32_t nodes, const Operation& operation);
+  void tell(std::uint32_t node, std::uint32_t step, const void* data, std::size_t bytes);
+  bool hear(std::uint32_t node, std::uint32_t step, void* into, std::size_t bytes);  ///< false when the group broke
 
   const CommunicatorOptions options_;
   Fabric fabric_;
@@ -107,7 +119,7 @@ class Engine final : public DeathListener, public std::enable_shared_from_this<E
   std::deque<PendingPtr> queue_;
   PendingPtr current_;
   Task task_;
-  bool direct_ = false;  ///< run_directly() is under way: no other collective may begin
+  const Operation* direct_ = nullptr;  ///< that run_directly() runs: no other collective may begin
   Nanos direct_deadline_ = 0;
   std::vector<PendingPtr> messages_;  ///< sends and receives under way
   std::unordered_map<std::uint64_t, std::uint32_t>

@@ -79,6 +79,15 @@ struct Message {
 };
 using MessagePtr = std::shared_ptr<Message>;
 
+/// A receive whose caller stays with it until it is done: nothing is kept for it.
+struct Awaited {
+  std::uint32_t peer;
+  Key key;
+  std::size_t bytes;
+  std::byte* into;
+  bool done = false;
+};
+
 /// What has come from a peer before somebody asked for it.
 struct Arrival {
   std::size_t bytes = 0;
@@ -103,6 +112,24 @@ class Mailbox {
     const auto arrival = std::move(found->second);
     arrivals_.erase(found);
     settle(*arrival, message);
+  }
+  /// One at a time, of messages that come whole. It is done at once, or by give(); otherwise forget().
+  void await(Awaited& awaited) {
+    const auto found = arrivals_.find({awaited.peer, awaited.key});
+    if (found == arrivals_.end()) {
+      awaited_ = &awaited;
+      return;
+    }
+    const auto arrival = std::move(found->second);
+    arrivals_.erase(found);
+    fill(awaited, arrival->copy.data(), arrival->bytes);
+  }
+  void forget() { awaited_ = nullptr; }
+  /// False if the awaited one is another.
+  bool give(std::uint32_t peer, Key key, const std::byte* data, std::size_t bytes) {
+    if (awaited_ == nullptr || awaited_->key != key || awaited_->peer != peer) return false;
+    fill(*std::exchange(awaited_, nullptr), data, bytes);
+    return true;
   }
   /// The receive that waits for it, taken out; or nothing.
   MessagePtr take_posted(std::uint32_t peer, Key key, std::size_t bytes) {
@@ -135,6 +162,7 @@ class Mailbox {
   /// Ends everything; receives are not finished.
   void clear() {
     posted_.clear();
+    awaited_ = nullptr;
     for (auto& [id, arrival] : std::exchange(arrivals_, {}))
       if (arrival->fetch) arrival->fetch(nullptr);
   }
@@ -143,7 +171,7 @@ class Mailbox {
   bool awaits(Wanted wanted) const {
     for (const auto& [id, message] : posted_)
       if (wanted(id.peer)) return true;
-    return false;
+    return awaited_ != nullptr && wanted(awaited_->peer);
   }
 
  private:
@@ -157,6 +185,11 @@ class Mailbox {
       return (id.key ^ std::uint64_t{id.peer} << 40U) * 0x9E3779B97F4A7C15ULL;
     }
   };
+  void fill(Awaited& awaited, const std::byte* data, std::size_t bytes) {
+    if (awaited.bytes != bytes) return on_mismatch(awaited.peer, awaited.bytes, bytes);
+    if (bytes != 0) std::memcpy(awaited.into, data, bytes);
+    awaited.done = true;
+  }
   void settle(Arrival& arrival, const MessagePtr& message) {
     if (arrival.bytes != message->bytes) return on_mismatch(message->peer, message->bytes, arrival.bytes);
     if (arrival.fetch) return arrival.fetch(message);
@@ -164,6 +197,7 @@ class Mailbox {
     message->finish();
   }
 
+  Awaited* awaited_ = nullptr;
   std::unordered_map<Id, MessagePtr, Hash> posted_;
   std::unordered_map<Id, std::shared_ptr<Arrival>, Hash> arrivals_;
 };

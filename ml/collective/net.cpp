@@ -128,34 +128,48 @@ void Net::send(const MessagePtr& message) { transmit(*peers_[message->peer], Kin
 
 void Net::expect(std::uint32_t member) { connect(*peers_[member]); }
 
+void Net::send_short(std::uint32_t member, Key key, const void* data, std::size_t bytes) {
+  Peer& peer = *peers_[member];
+  if (connect(peer)) transmit_short(peer, Head{peer.token, self_, Kind::data, key, bytes}, data);
+}
+
+/// False when it cannot be sent: the peer has failed then.
+bool Net::transmit_short(Peer& peer, const Head& head, const void* data) {
+  auto packed = spare_ ? std::move(spare_) : std::make_unique<Packed>();
+  packed->net = this;
+  std::memcpy(packed->bytes, &head, sizeof head);
+  if (head.bytes != 0) std::memcpy(packed->bytes + sizeof head, data, head.bytes);
+  ucp_request_param_t param{};
+  param.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
+  param.cb.send = &Net::on_short_sent;
+  param.user_data = packed.get();
+  void* request = ucp_am_send_nbx(peer.endpoint, kShortId, nullptr, 0, packed->bytes, sizeof head + head.bytes, &param);
+  if (UCS_PTR_IS_ERR(request)) {
+    fail(peer, fmt::format("UCX cannot send to it: {}", ucs_status_string(UCS_PTR_STATUS(request))));
+    return false;
+  }
+  if (request == nullptr) {
+    spare_ = std::move(packed);
+  } else {
+    ++in_flight_;
+    packed.release();  // on_short_sent() deletes it
+  }
+  return true;
+}
+
 void Net::transmit(Peer& peer, Kind kind, MessagePtr message, Key key) {
   if (!connect(peer)) return;
   const void* data = message ? message->data : nullptr;
   const std::size_t bytes = message ? message->bytes : 0;
   const Head head{peer.token, self_, kind, key, bytes};
-  ucp_request_param_t param{};
-  param.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
   if (bytes <= kShortBytes) {
-    auto packed = spare_ ? std::move(spare_) : std::make_unique<Packed>();
-    packed->net = this;
-    std::memcpy(packed->bytes, &head, sizeof head);
-    if (bytes != 0) std::memcpy(packed->bytes + sizeof head, data, bytes);
-    param.cb.send = &Net::on_short_sent;
-    param.user_data = packed.get();
-    void* request = ucp_am_send_nbx(peer.endpoint, kShortId, nullptr, 0, packed->bytes, sizeof head + bytes, &param);
-    if (UCS_PTR_IS_ERR(request))
-      return fail(peer, fmt::format("UCX cannot send to it: {}", ucs_status_string(UCS_PTR_STATUS(request))));
     // Done with what it was given, whether UCX is or not; an endpoint's error ends the group.
-    if (message) finished_.push_back(std::move(message));
-    if (request == nullptr) {
-      spare_ = std::move(packed);
-    } else {
-      ++in_flight_;
-      packed.release();  // on_short_sent() deletes it
-    }
+    if (transmit_short(peer, head, data) && message) finished_.push_back(std::move(message));
     return;
   }
   auto sending = std::make_unique<Sending>(Sending{this, head, std::move(message)});
+  ucp_request_param_t param{};
+  param.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
   param.cb.send = &Net::on_sent;
   param.user_data = sending.get();
   if (peer.over_tcp && bytes <= (sending->message->joined ? kEagerTcpBytes : Net::kUnaskedBytes)) {
@@ -238,6 +252,7 @@ void Net::arrived(Peer& peer, const Head& head, const std::byte* data) {
     default:
       return;
   }
+  if (mailbox_.give(head.from, head.key, data, head.bytes)) return;
   if (auto message = mailbox_.take_posted(head.from, head.key, head.bytes)) {
     message->take(data);
     finished_.push_back(std::move(message));
@@ -287,6 +302,7 @@ bool Net::progress() {
 }
 
 void Net::settle() {
+  if (rendezvous_.empty() && finished_.empty() && failed_.empty()) return;
   for (const auto& arrived : std::exchange(rendezvous_, {})) {
     if (auto message = mailbox_.take_posted(arrived.from, arrived.key, arrived.bytes)) {
       fetch(arrived.descriptor, std::move(message));

@@ -27,6 +27,8 @@ class Net {
   /// To a member that may not have joined yet, no more than the sockets hold: behind what is stuck it could not be told
   /// that the group is broken.
   static constexpr std::size_t kUnaskedBytes = 32U << 10U;
+  /// Up to here head and data travel as one piece: UCX sends that from one buffer, without an iovec.
+  static constexpr std::size_t kShortBytes = 1024;
 
   static Result<std::unique_ptr<Net>> create(std::uint32_t self, std::uint32_t size, Mailbox& mailbox);
   ~Net();
@@ -42,6 +44,8 @@ class Net {
   Status greet(std::span<const std::uint32_t> members, Nanos timeout);
 
   void send(const MessagePtr& message);
+  /// Up to kShortBytes, done with `data` when it returns.
+  void send_short(std::uint32_t member, Key key, const void* data, std::size_t bytes);
   /// A receive from that member is posted: its death must be noticed.
   void expect(std::uint32_t member);
   bool progress();
@@ -90,8 +94,6 @@ class Net {
     Head head;
     MessagePtr message;
   };
-  /// Up to here head and data travel as one piece: UCX sends that from one buffer, without an iovec.
-  static constexpr std::size_t kShortBytes = 1024;
   struct Packed {
     Net* net;
     std::byte bytes[sizeof(Head) + kShortBytes];
@@ -115,6 +117,7 @@ class Net {
   void fail(Peer& peer, std::string why);
   void close(Peer& peer, bool force);
   void transmit(Peer& peer, Kind kind, MessagePtr message, Key key);
+  bool transmit_short(Peer& peer, const Head& head, const void* data);
   void fetch(void* descriptor, MessagePtr message);
   void settle();
   /// Progress until `reached` or `until`, asleep between events.

@@ -41,30 +41,24 @@ constexpr std::uint32_t kMeetings = 1U << 27U;
 
 Task doubling(Fabric& fabric, Team team, void* data, std::size_t count, DType type, ReduceOp op) {
   const std::size_t bytes = count * bytes_of(type);
-  const std::uint32_t n = team.size();
   const std::uint32_t self = team.self;
-  const std::uint32_t core = std::bit_floor(n);
-  const std::uint32_t extra = n - core;
+  const Doubling steps(team.size(), self);
   std::byte* other = fabric.scratch(bytes);
-  // The first 2 * extra positions pair up, so that a power of two takes part.
-  std::uint32_t place = self - extra;
-  if (self < 2 * extra) {
-    if (self % 2 == 0) {
-      auto sent = fabric.send(team.at(self + 1), team.base, data, bytes);
-      auto result = fabric.receive(team.at(self + 1), team.base + 1, data, bytes);
-      co_await fabric.until_done(sent);
-      co_await fabric.until_done(result);
-      co_return;
-    }
+  if (steps.aside) {
+    auto sent = fabric.send(team.at(self + 1), team.base, data, bytes);
+    auto result = fabric.receive(team.at(self + 1), team.base + 1, data, bytes);
+    co_await fabric.until_done(sent);
+    co_await fabric.until_done(result);
+    co_return;
+  }
+  if (steps.paired) {
     auto got = fabric.receive(team.at(self - 1), team.base, other, bytes);
     co_await fabric.until_done(got);
     fold2(type, op, data, other, data, count);
-    place = self / 2;
   }
-  std::uint32_t step = team.base + 2;
-  for (std::uint32_t distance = 1; distance < core; distance *= 2, ++step) {
-    const std::uint32_t partner = place ^ distance;
-    const std::uint32_t peer = team.at(partner < extra ? 2 * partner + 1 : partner + extra);
+  std::uint32_t step = team.base + Doubling::kFirstStep;
+  for (std::uint32_t distance = 1; distance < steps.core; distance *= 2, ++step) {
+    const std::uint32_t peer = team.at(steps.partner(distance));
     const bool large = bytes > Net::kUnaskedBytes;
     if (large) co_await meet(fabric, peer, peer, step + kMeetings);
     auto sent = fabric.send(peer, step, data, bytes, large);  // first: its way is the longest
@@ -72,12 +66,12 @@ Task doubling(Fabric& fabric, Team team, void* data, std::size_t count, DType ty
     co_await fabric.until_done(got);
     co_await fabric.until_done(sent);
     // The lower one first on both sides, so that both get the same bits.
-    if (partner < place)
+    if (steps.is_second(distance))
       fold2(type, op, data, other, data, count);
     else
       fold2(type, op, data, data, other, count);
   }
-  if (self < 2 * extra) {
+  if (steps.paired) {
     auto sent = fabric.send(team.at(self - 1), team.base + 1, data, bytes);
     co_await fabric.until_done(sent);
   }
@@ -193,11 +187,14 @@ Task message_barrier(Fabric& fabric, Team team) {
   }
 }
 
+bool takes_doubling(const Fabric& fabric, std::uint32_t members, std::size_t count, std::size_t bytes) {
+  const auto few_steps = members == 2 ? fabric.thresholds.net_doubling_of_two : fabric.thresholds.net_doubling;
+  return bytes <= few_steps || count < members;
+}
+
 Task message_all_reduce(Fabric& fabric, Team team, void* data, std::size_t count, DType type, ReduceOp op) {
   if (team.size() == 1) co_return;
-  const std::size_t bytes = count * bytes_of(type);
-  const auto few_steps = team.size() == 2 ? fabric.thresholds.net_doubling_of_two : fabric.thresholds.net_doubling;
-  if (bytes <= few_steps || count < team.size())
+  if (takes_doubling(fabric, team.size(), count, count * bytes_of(type)))
     co_await doubling(fabric, team, data, count, type, op);
   else
     co_await ring(fabric, team, data, count, type, op);

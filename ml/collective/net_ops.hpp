@@ -1,5 +1,6 @@
 #pragma once
 
+#include <bit>
 #include <span>
 
 #include "ml/collective/fabric.hpp"
@@ -17,6 +18,36 @@ struct Team {
   std::uint32_t size() const { return static_cast<std::uint32_t>(members.size()); }
   std::uint32_t at(std::uint32_t position) const { return members[position % members.size()]; }
 };
+
+/// Recursive doubling among `n` members, as the one at position `self` sees it. A power of two of them, the core, does
+/// it: of the first 2 * (n - core) positions every even one gives its part to the next, and gets the result from it.
+struct Doubling {
+  Doubling(std::uint32_t n, std::uint32_t self)
+      : core(std::bit_floor(n)),
+        extra(n - core),
+        paired(self < 2 * extra),
+        aside(paired && self % 2 == 0),
+        place(paired ? self / 2 : self - extra) {}
+  /// Steps: 0 to the helper, 1 back from it, then one for each distance.
+  static constexpr std::uint32_t kFirstStep = 2;
+  bool is_second(std::uint32_t distance) const { return (place & distance) != 0; }  ///< of the two that exchange
+  std::uint32_t partner(std::uint32_t distance) const {
+    const std::uint32_t other = place ^ distance;
+    return other < extra ? 2 * other + 1 : other + extra;
+  }
+
+  std::uint32_t core;
+  std::uint32_t extra;
+  bool paired;
+  bool aside;  ///< not of the core
+  std::uint32_t place;
+};
+
+/// Whether message_all_reduce() takes recursive doubling.
+bool takes_doubling(const Fabric& fabric, std::uint32_t members, std::size_t count, std::size_t bytes);
+
+/// Base of the steps of what the nodes' leaders do among themselves.
+inline constexpr std::uint32_t kLeaders = 1U << 29U;
 
 Task message_barrier(Fabric& fabric, Team team);
 

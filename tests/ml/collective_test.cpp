@@ -4,6 +4,7 @@
 #include <cstring>
 #include <numeric>
 #include <string>
+#include <thread>
 
 #include "tests/ml/mpi_group.hpp"
 
@@ -280,6 +281,45 @@ TEST_CASE("several operations under way end in the order of their start, with th
     CHECK(works[i].test());  // in order: all were before the blocking one
     works[i].wait();
     CHECK((data[i] == expected[i]));
+  }
+}
+
+TEST_CASE("members may wait on the spot or start the same operation and go on") {
+  auto group = world_group();
+  for (std::uint32_t round = 0; round < 40; ++round) {
+    CAPTURE(round);
+    auto data = values<double>(group.rank(), 1 + round * 7, round);  // up to 2 KiB
+    const auto expected = mpi_all_reduce(data, ReduceOp::sum);
+    if ((group.rank() + round) % 2 == 0) {
+      group.barrier();
+      group.all_reduce(std::span(data));
+    } else {
+      Work barrier = group.start_barrier();
+      Work reduction = group.start_all_reduce(std::span(data));
+      barrier.wait();
+      reduction.wait();
+    }
+    CHECK((data == expected));
+  }
+}
+
+TEST_CASE("messages of other threads go on while one thread waits for an operation on the spot") {
+  auto group = world_group();
+  if (group.size() == 1) return;
+  for (int round = 0; round < 20; ++round) {
+    std::int32_t token = round;
+    if (group.rank() == 0) {
+      std::thread other([&] { group.send(std::span<const std::int32_t>(&token, 1), 1); });
+      group.barrier();
+      other.join();
+    } else {
+      if (group.rank() == 1) {
+        std::int32_t got = -1;
+        group.recv(std::span(&got, 1), 0);
+        CHECK(got == round);
+      }
+      group.barrier();
+    }
   }
 }
 
