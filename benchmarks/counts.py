@@ -4,12 +4,14 @@ usage: counts.py PATH_OF_HOT PATH_OF_HOT_PY WHAT.PATH[,WHAT.PATH...]
 
 WHAT is instructions, allocations or syscalls; PATH is a case of cpp/hot.cpp, or `python.` and one of python/hot.py. Two runs of
 different length are subtracted, so starting and ending do not count. Instructions and calls of malloc: valgrind's callgrind, the
-rank's process with all its threads. System calls: strace, of all processes of the session. Python's own small objects do not
-come from malloc.
+rank's process with all its threads. System calls: `perf stat` where it may count them, else strace, of all processes of the
+session; strace slows them down so much that threads that would look for a moment sleep. Python's own small objects do not come
+from malloc.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -22,6 +24,8 @@ from pathlib import Path
 
 # Of Python and of C++. A thread that looks for work a little longer in one run than in the other must not show.
 LENGTHS = {True: (1000, 3000), False: (5_000, 25_000)}
+PERF_LENGTHS = (1_000, 101_000)  # of both: nothing slows the programs down
+PERF = ("stat", "-x,", "-e", "raw_syscalls:sys_enter")
 LIMIT_S = 100
 ALLOCATIONS = ("malloc", "calloc", "realloc", "posix_memalign", "aligned_alloc", "memalign")
 
@@ -64,6 +68,24 @@ def callgrind(command: list[str], out: Path) -> tuple[int, int]:
     return instructions, allocations
 
 
+@functools.cache
+def perf_counts() -> bool:
+    """Whether perf is there and may count system calls."""
+    path = shutil.which("perf")
+    return path is not None and subprocess.run([path, *PERF, "--", "true"], capture_output=True, check=False).returncode == 0
+
+
+def perf(command: list[str], folder: Path) -> int:
+    """System calls of all processes from start to end."""
+    out = folder / "perf.out"
+    run([tool("perf"), *PERF, "-o", str(out), "--", *command])
+    counted = re.search(r"^(\d+),.*raw_syscalls:sys_enter", out.read_text(), re.MULTILINE)
+    out.unlink()
+    if counted is None:
+        raise Failed("perf counted no system calls")
+    return int(counted[1])
+
+
 def strace(command: list[str], folder: Path) -> int:
     """System calls of all processes, between the marks if there are any."""
     out = folder / "strace.out"
@@ -95,11 +117,13 @@ class Counter:
         return [self._hot, f"--trireme-threads={threads}", path, f"count={count}"]
 
     def _counts(self, what: str, path: str, count: int) -> int:
-        how = "strace" if what == "syscalls" else "callgrind"
+        how = "callgrind" if what != "syscalls" else "perf" if perf_counts() else "strace"
         key = (how, path, count)
         if key not in self._seen:
             command = self._command(path, count)
-            if how == "strace":
+            if how == "perf":
+                self._seen[key] = {"syscalls": perf(command, self._folder)}
+            elif how == "strace":
                 self._seen[key] = {"syscalls": strace(command, self._folder)}
             else:
                 instructions, allocations = callgrind(command, self._folder / f"callgrind.{count}")
@@ -109,7 +133,7 @@ class Counter:
     def of_one(self, what: str, path: str) -> float:
         if what not in ("instructions", "allocations", "syscalls"):
             raise ValueError(f"{what}: instructions, allocations and syscalls can be counted")
-        lengths = LENGTHS[path.startswith("python.")]
+        lengths = PERF_LENGTHS if what == "syscalls" and perf_counts() else LENGTHS[path.startswith("python.")]
         # Python takes long to start under callgrind, so both lengths run at once. Whoever runs beside another takes longer and so
         # looks for messages more often, which shows in C++'s few instructions.
         with ThreadPoolExecutor(2 if path.startswith("python.") and what != "syscalls" else 1) as pool:

@@ -7,6 +7,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 configure bench
 cmake --build --preset bench
+# As a first run leaves it, also where PYTHONDONTWRITEBYTECODE forbids that: else every start compiles what has changed.
+.venv/bin/python -m compileall -q python/trireme
 python3 benchmarks/run.py --build build/bench --out build/bench/results.json --only "${ONLY:-}"
 case ${1:-} in
   check) exec python3 benchmarks/check.py ;;
