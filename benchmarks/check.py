@@ -40,8 +40,8 @@ def change(before: dict[str, Any], after: dict[str, Any]) -> tuple[float, float]
     more = before["unit"].endswith(MORE_IS_BETTER)
     noise = (before["spread"] or 0) + (after["spread"] or 0) + (NOISE_OF_COUNTS if before["unit"] == "instructions/op" else NOISE)
     if before["unit"] in ("allocations/op", "syscalls/op"):
-        # Around zero a share says nothing.
-        return (new - old, 0.1 if old < 1 else noise * old)
+        # Around zero a share says nothing; how often a side that waits gives way depends on the machine.
+        return (new - old, max(0.1, old if before["unit"] == "syscalls/op" else noise * old))
     if not old or not new:
         return None
     return ((old / new if more else new / old) - 1, noise)

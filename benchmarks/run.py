@@ -92,7 +92,9 @@ def main() -> int:
             print(f"ended by {why} after {len(comparisons)} comparisons: they are in {options.out}, the rest is missing and "
                   "docs/ is as it was", file=sys.stderr)
             return 130
-    print(f"took {(time.monotonic() - begin) / 60:.1f} minutes", file=sys.stderr)
+    longest = sorted(runner.spent_s.items(), key=lambda entry: -entry[1])
+    print(f"took {(time.monotonic() - begin) / 60:.1f} minutes: " + ", ".join(f"{name} {s / 60:.1f}" for name, s in longest if s >= 6),
+          file=sys.stderr)
 
     write(options.out, comparisons)
     (folder / "machine.json").write_text(json.dumps(facts, indent=1) + "\n")

@@ -121,6 +121,7 @@ class Runner:
         self._programs = programs
         self._repeats = repeats
         self._quick = quick
+        self.spent_s: dict[str, float] = {}  # by system
         self._mpirun = shutil.which("mpirun")
         self._env = dict(os.environ, STARPU_HOME=str(work), STARPU_SILENT="1", UCX_WARN_UNUSED_ENV_VARS="n",
                          TRIREME_BUILD_DIR=str(work), RAY_DEDUP_LOGS="0", RAY_USAGE_STATS_ENABLED="0")
@@ -242,6 +243,7 @@ class Runner:
             process.communicate()
             raise
         elapsed_ms = (time.monotonic() - start) * 1e3
+        self.spent_s[command.name] = self.spent_s.get(command.name, 0.0) + elapsed_ms / 1e3
         if process.returncode != 0:
             last = (err.strip() or out.strip() or "no output").splitlines()[-1]
             raise SampleError(f"{command.program} ended with status {process.returncode}: {last[:200]}", out)

@@ -1,6 +1,6 @@
 """What a hyper-parameter search costs beside its trainings, for Ray Tune and for Trireme's.
 
-usage: search.py ray|trireme trial|report[,...] [trials=8] [reports=500]
+usage: search.py ray|trireme trial|report[,...] [trials=4] [reports=500]
 
 The trainings do nothing. A small search is taken from a large one, so that what only the start and the end of a search cost
 drops out. Both write their loggers' files (JSON, CSV, TensorBoard), and print no table.
@@ -67,7 +67,7 @@ def main() -> int:
     if len(sys.argv) < 3:
         sys.exit(__doc__)
     name, wanted, *words = sys.argv[1:]
-    chosen = runtime.options(words, {"trials": 8, "reports": 500})
+    chosen = runtime.options(words, {"trials": 4, "reports": 500})
     ray = runtime.start(name)
     status = runtime.run_cases(wanted, CASES, Search(name, chosen["trials"], chosen["reports"]))
     ray.shutdown()
