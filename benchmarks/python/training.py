@@ -1,9 +1,10 @@
 """Data-parallel training with NumPy: how many samples a second by how many workers, with the same global batch.
 
-usage: training.py trireme throughput|silent [workers=2] [batch=256] [width=512] [steps=25]
+usage: training.py trireme throughput|silent|pairs [workers=2] [batch=256] [width=512] [steps=25]
 
 Each worker computes with one thread. The clock of rank 0 runs over whole steps, after a first few; starting workers is not in it.
 `silent`: the workers average nothing, each trains for itself on its part; no way of averaging can be faster.
+`pairs`: what waiting for the later one of two silent workers after each step would leave of their rate.
 """
 
 from __future__ import annotations
@@ -54,11 +55,13 @@ def train_loop(config: dict[str, Any]) -> None:
 
     for _ in range(WARM_UP):
         step()
-    begin, steps = time.perf_counter(), 0
+    marks = [time.perf_counter()]
     for _ in range(config["steps"]):
         step()
-        steps += 1
-    train.report({"samples_per_s": steps * config["batch"] / (time.perf_counter() - begin)})
+        marks.append(time.perf_counter())
+    if folder := config.get("marks"):
+        np.save(os.path.join(folder, f"{context.get_world_rank()}.npy"), np.diff(marks))
+    train.report({"samples_per_s": config["steps"] * config["batch"] / (marks[-1] - marks[0])})
 
 
 def throughput(chosen: dict[str, Any], silent: bool = False) -> float:
@@ -75,9 +78,17 @@ def throughput(chosen: dict[str, Any], silent: bool = False) -> float:
     return result.metrics["samples_per_s"]
 
 
+def pairs(chosen: dict[str, Any]) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        throughput({**chosen, "marks": folder}, silent=True)
+        took = np.stack([np.load(os.path.join(folder, f"{rank}.npy")) for rank in range(chosen["workers"])])
+    return float(took[0].mean() / took.max(axis=0).mean())
+
+
 CASES: dict[str, tuple[str, runtime.Case]] = {
     "throughput": ("samples/s", throughput),
     "silent": ("samples/s", lambda chosen: throughput(chosen, silent=True)),
+    "pairs": ("of silent", pairs),
 }
 
 

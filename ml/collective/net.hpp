@@ -27,7 +27,7 @@ class Net {
   /// To a member that may not have joined yet, no more than the sockets hold: behind what is stuck it could not be told
   /// that the group is broken.
   static constexpr std::size_t kUnaskedBytes = 32U << 10U;
-  /// Up to here head and data travel as one piece: UCX sends that from one buffer, without an iovec.
+  /// Up to here head and data travel as one piece, copied before the send.
   static constexpr std::size_t kShortBytes = 1024;
 
   static Result<std::unique_ptr<Net>> create(std::uint32_t self, std::uint32_t size, Mailbox& mailbox);

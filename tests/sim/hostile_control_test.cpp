@@ -65,6 +65,17 @@ TEST_CASE("a question is answered by who was asked, once, and asked with what be
   }
 }
 
+namespace {
+
+/// Keeps how each question ended.
+auto noting(std::vector<Errc>& heard) {
+  return [&heard](const core::Control::Answer& answer) {
+    heard.push_back(answer.error == nullptr ? Errc::ok : answer.error->code);
+  };
+}
+
+}  // namespace
+
 TEST_CASE("who asks a rank that dies, or is dead, hears of it; so does who asks itself") {
   Job job;
   constexpr std::uint8_t kTopic = 9;
@@ -77,9 +88,7 @@ TEST_CASE("who asks a rank that dies, or is dead, hears of it; so does who asks 
   job.run([&] {
     auto& control = core::current().control();
     std::vector<Errc> heard;
-    const auto note = [&](const core::Control::Answer& answer) {
-      heard.push_back(answer.error == nullptr ? Errc::ok : answer.error->code);
-    };
+    const auto note = noting(heard);
     control.ask(0, kTopic, {}, {}, note);
     control.ask(17, kTopic, {}, {}, note);
     control.ask(kLiar, kTopic, {}, {}, note);
@@ -111,9 +120,7 @@ TEST_CASE("who has ended hears so at once, and takes no late answer amiss") {
   job.run([&] {
     auto& control = core::current().control();
     std::vector<Errc> heard;
-    const auto note = [&](const core::Control::Answer& answer) {
-      heard.push_back(answer.error == nullptr ? Errc::ok : answer.error->code);
-    };
+    const auto note = noting(heard);
     control.ask(1, kTopic, {}, {}, note);
     job.settle();
     REQUIRE(kept.size() == 1);
