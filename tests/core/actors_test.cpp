@@ -112,8 +112,10 @@ std::vector<int> count_up(int n) {
 
 std::atomic<int> spun{0};
 std::atomic<int> spun_before_task{-1};
+std::atomic<bool> may_spin{false};
 
 struct Spinner {
+  void wait_for_start() { may_spin.wait(false); }
   void spin() {
     const auto end = std::chrono::steady_clock::now() + std::chrono::microseconds(10);
     while (std::chrono::steady_clock::now() < end) {
@@ -388,10 +390,14 @@ TEST_CASE("actors with long mailboxes let other work have its turn, and get thei
   constexpr int kCalls = 5000;  // 50 ms each
   std::vector<Actor<Spinner>> busy;
   for (unsigned i = 0; i < trireme::topology().threads; ++i) busy.push_back(trireme::spawn<Spinner>());
+  for (const auto& each : busy)
+    (void)each.call<&Spinner::wait_for_start>();  // however long it takes to fill the mailboxes
   std::vector<Ref<trireme::detail::Nothing>> last(busy.size());
   for (int call = 0; call < kCalls; ++call)
     for (std::size_t i = 0; i < busy.size(); ++i) last[i] = busy[i].call<&Spinner::spin>();
   const auto task = trireme::submit<&note_spins>();
+  may_spin.store(true);
+  may_spin.notify_all();
   spun_before_task.wait(-1);  // get() would run the task here
   CHECK(spun_before_task.load() < kCalls);
   for (const auto& each : last) trireme::get(each);
