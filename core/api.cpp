@@ -126,14 +126,14 @@ void on_ready(Cell* cell, Waiter* waiter) {
   core::post(*core.context().host, [&core, keep = CellRef::share(cell)] { core.refs().need(keep.get()); });
 }
 
-bool wait_ready(Cell* cell, std::int64_t deadline_ns) {
-  if (cell->ready()) return true;
-  auto& core = current();
-  auto& host = *core.context().host;
+namespace {
+
+/// Runs here what makes the value, if nobody has begun that and there is stack for it: deeper than that, an awaited
+/// task starts on a stack of its own. Whether the cell is ready now.
+bool run_in_place(core::Host& host, Cell* cell) {
   TRIREME_CHECK(!host.holds_token(), "a blocking get in protocol code");
-  // Deeper than the stack allows, the awaited task starts on a stack of its own.
-  const bool in_place = deadline_ns == kForever && host.has_stack();
-  if (in_place && cell->kind() == CellKind::task) {
+  if (!host.has_stack()) return false;
+  if (cell->kind() == CellKind::task) {
     auto* task = static_cast<TaskBase*>(cell);
     if (host.pop_if_newest(task)) {
       host.begin_in_place();
@@ -145,13 +145,34 @@ bool wait_ready(Cell* cell, std::int64_t deadline_ns) {
       task->invocation->invoke(task, nullptr);
       host.end_in_place();
     }
-    if (cell->ready()) return true;
-  }
-  if (in_place && cell->kind() == CellKind::call) {
+  } else if (cell->kind() == CellKind::call) {
     if (auto* target = static_cast<CallBase*>(cell)->target) target->help(cell);
-    if (cell->ready()) return true;
   }
+  return cell->ready();
+}
+
+/// Has what lies in other ranks fetched, now or once it is known where it lies.
+void want(std::span<Cell* const> cells) {
+  auto& core = current();
+  if (core.context().size == 1) return;
+  std::vector<CellRef> elsewhere;
+  for (auto* cell : cells) {
+    // In this order, see Refs::make_entry().
+    if (cell->want() && cell->exported()) elsewhere.push_back(CellRef::share(cell));
+  }
+  if (elsewhere.empty()) return;
+  core::post(*core.context().host, [&core, elsewhere = std::move(elsewhere)] {
+    for (const auto& each : elsewhere) core.refs().need(each.get());
+  });
+}
+
+}  // namespace
+
+bool wait_ready(Cell* cell, std::int64_t deadline_ns) {
+  if (cell->ready()) return true;
+  auto& host = *current().context().host;
   if (deadline_ns == kForever) {
+    if (run_in_place(host, cell)) return true;
     struct PointWaiter final : Waiter {
       scheduler::WaitPoint point;
     } waiter;
@@ -165,7 +186,20 @@ bool wait_ready(Cell* cell, std::int64_t deadline_ns) {
   return cell->ready();
 }
 
+bool InOrder::wait_next() {
+  auto* cell = cells_[at_++];
+  if (cell->ready()) return true;
+  if (!all_wanted_) {
+    if (deadline_ns_ == kForever && run_in_place(*current().context().host, cell)) return true;
+    all_wanted_ = true;
+    want(std::span(cells_).subspan(at_));
+  }
+  return wait_ready(cell, deadline_ns_);
+}
+
 void wait_some(std::span<Cell* const> cells, std::size_t count, std::int64_t deadline_ns) {
+  auto& host = *current().context().host;
+  TRIREME_CHECK(!host.holds_token(), "a blocking wait in protocol code");
   count = std::min(count, cells.size());
   std::size_t ready = 0;
   for (const auto* cell : cells) ready += cell->ready() ? 1U : 0U;
@@ -190,7 +224,7 @@ void wait_some(std::span<Cell* const> cells, std::size_t count, std::int64_t dea
     waiter->drop = [](Waiter* w) { delete static_cast<GroupWaiter*>(w); };
     on_ready(cell, waiter);
   }
-  current().context().host->wait(group->point, deadline_ns);
+  host.wait(group->point, deadline_ns);
 }
 
 void require_ref(const CellRef& cell) {

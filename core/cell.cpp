@@ -15,10 +15,19 @@ bool Cell::add_waiter(Waiter* waiter) {
   auto state = state_.load(std::memory_order_acquire);
   do {
     if (state == kReady) return false;
-    waiter->next = reinterpret_cast<Waiter*>(state);
+    waiter->next = newest_of(state);
     // seq_cst: ordered before the waiter's later look at exported(), see Refs::make_entry().
-  } while (!state_.compare_exchange_weak(state, reinterpret_cast<std::uintptr_t>(waiter), std::memory_order_seq_cst,
-                                         std::memory_order_acquire));
+  } while (!state_.compare_exchange_weak(state, reinterpret_cast<std::uintptr_t>(waiter) | (state & kWanted),
+                                         std::memory_order_seq_cst, std::memory_order_acquire));
+  return true;
+}
+
+bool Cell::want() {
+  auto state = state_.load(std::memory_order_acquire);
+  do {
+    if (state == kReady) return false;
+    // seq_cst: as in add_waiter().
+  } while (!state_.compare_exchange_weak(state, state | kWanted, std::memory_order_seq_cst, std::memory_order_acquire));
   return true;
 }
 
@@ -29,7 +38,7 @@ void Cell::publish() {
   const auto state = state_.exchange(kReady, std::memory_order_acq_rel);
   TRIREME_CHECK(state != kReady, "a cell was completed twice");
   Waiter* fifo = nullptr;
-  for (auto* w = reinterpret_cast<Waiter*>(state); w != nullptr;) {
+  for (auto* w = newest_of(state); w != nullptr;) {
     auto* next = w->next;
     w->next = fifo;
     fifo = w;
@@ -81,7 +90,7 @@ void Cell::free_forms() noexcept {
 }
 
 void Cell::drop_waiters() noexcept {
-  auto* waiter = reinterpret_cast<Waiter*>(state_.exchange(kReady, std::memory_order_acquire));
+  auto* waiter = newest_of(state_.exchange(kReady, std::memory_order_acquire));
   while (waiter != nullptr) {
     auto* next = waiter->next;
     if (waiter->drop != nullptr) waiter->drop(waiter);

@@ -78,9 +78,9 @@ Entry& Refs::make_entry(ObjectId id, Cell* cell, bool owned) {
   };
   entries_.emplace(id, entry);
   cell->set_entry(entry);
-  // Pairs with on_ready(): a waiter adds itself, then looks at exported(); here exported is set, then waiters are
-  // looked for. One of the two sees the other.
-  entry->wanted = cell->has_waiters();
+  // Pairs with on_ready() and InOrder: a waiter adds itself, then looks at exported(); here exported is set, then
+  // waiters are looked for. One of the two sees the other.
+  entry->wanted = cell->wanted();
   return *entry;
 }
 

@@ -81,16 +81,46 @@ T get(const Ref<T>& ref, Duration timeout) {
     detail::throw_timeout(timeout.count());
   return detail::Resolved<T>(ref.cell().get()).take();
 }
-/// In the order of the references; the first error is thrown.
-template <class T>
-std::vector<T> get(const std::vector<Ref<T>>& refs) {
-  std::vector<T> values;
-  values.reserve(refs.size());
-  for (const auto& ref : refs) values.push_back(get(ref));
-  return values;
+namespace detail {
+template <class T, class Take>
+void for_each_ready(const std::vector<Ref<T>>& refs, std::int64_t deadline_ns, std::int64_t timeout_ns, Take take) {
+  std::vector<Cell*> cells;
+  cells.reserve(refs.size());
+  for (const auto& ref : refs) {
+    require_ref(ref.cell());
+    cells.push_back(ref.cell().get());
+  }
+  InOrder order(cells, deadline_ns);
+  for (auto* cell : cells) {
+    if (!order.wait_next()) throw_timeout(timeout_ns);
+    take(cell);
+  }
 }
-inline void get(const std::vector<Ref<detail::Nothing>>& refs) {
-  for (const auto& ref : refs) get(ref);
+template <class T>
+auto get_all(const std::vector<Ref<T>>& refs, std::int64_t deadline_ns, std::int64_t timeout_ns) {
+  if constexpr (std::is_same_v<T, Nothing>) {
+    for_each_ready(refs, deadline_ns, timeout_ns, [](Cell* cell) {
+      if (cell->form() == CellForm::error) throw_error(cell->error());
+    });
+  } else {
+    std::vector<T> values;
+    values.reserve(refs.size());
+    for_each_ready(refs, deadline_ns, timeout_ns, [&](Cell* cell) { values.push_back(Resolved<T>(cell).take()); });
+    return values;
+  }
+}
+}  // namespace detail
+
+/// In the order of the references; the first error is thrown as soon as those before it are there. What lies in other
+/// ranks is fetched at the same time.
+template <class T>
+auto get(const std::vector<Ref<T>>& refs) {
+  return detail::get_all(refs, INT64_MAX, INT64_MAX);
+}
+/// The same, with TimeoutError when not all are there in time.
+template <class T>
+auto get(const std::vector<Ref<T>>& refs, Duration timeout) {
+  return detail::get_all(refs, detail::deadline_after(timeout), timeout.count());
 }
 
 /// Makes a value available to all ranks. Small values and class types stay here until somebody asks; contiguous ones

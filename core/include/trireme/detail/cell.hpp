@@ -97,7 +97,11 @@ class Cell {
   bool ready() const { return state_.load(std::memory_order_acquire) == kReady; }
   /// False when the cell is ready already: the waiter will not be fired.
   bool add_waiter(Waiter* waiter);
-  bool has_waiters() const {
+  /// Marks a pending cell as one whose value is wanted in this rank, although nobody waits for it yet: once another rank
+  /// knows the cell, the protocol fetches the value as it does for a waiter. False when the cell is ready.
+  bool want();
+  /// Whether somebody waits for the value, or wants it.
+  bool wanted() const {
     const auto state = state_.load(std::memory_order_seq_cst);
     return state != kReady && state != 0;
   }
@@ -134,6 +138,8 @@ class Cell {
 
  private:
   static constexpr std::uintptr_t kReady = 1;
+  static constexpr std::uintptr_t kWanted = 2;
+  static Waiter* newest_of(std::uintptr_t state) { return reinterpret_cast<Waiter*>(state & ~kWanted); }
   enum class Completer : std::uint8_t { nobody, maker, cancel };
   bool take();
   void publish();
@@ -145,7 +151,8 @@ class Cell {
   CellForm form_ = CellForm::none;
   std::atomic<bool> exported_{false};
   std::atomic<Completer> completer_{Completer::nobody};  // who writes value or error; the first to say so does
-  // 0: pending; kReady: done; else the newest Waiter of a list. Written by completers (release) and waiters (CAS).
+  // kReady: done. Else pending: the newest Waiter of a list, or 0, and kWanted or not. Written by completers (release)
+  // and waiters (CAS).
   std::atomic<std::uintptr_t> state_{0};
   const CellOps* const ops_;
   union {
@@ -199,6 +206,20 @@ CellRef make_plain_cell();
 /// Blocks until the cell is ready; runs its task in place when nobody has begun it. `deadline_ns` on SystemClock,
 /// INT64_MAX without limit. False when the deadline passed.
 bool wait_ready(Cell* cell, std::int64_t deadline_ns);
+/// Waits for one cell after the other. As soon as it has to block, the values of all that follow are fetched, too.
+/// For one thread; others hold the cells.
+class InOrder {
+ public:
+  InOrder(std::vector<Cell*> cells, std::int64_t deadline_ns) : cells_(std::move(cells)), deadline_ns_(deadline_ns) {}
+  /// wait_ready() of the first cell, then of the next.
+  bool wait_next();
+
+ private:
+  std::vector<Cell*> cells_;
+  std::int64_t deadline_ns_;
+  std::size_t at_ = 0;
+  bool all_wanted_ = false;
+};
 /// Blocks until at least `count` of the cells are ready or the deadline passed.
 void wait_some(std::span<Cell* const> cells, std::size_t count, std::int64_t deadline_ns);
 /// Fires when the cell is ready, at once (on this thread) if it is; fetches the value if it lies elsewhere.
