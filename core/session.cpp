@@ -74,7 +74,9 @@ Status Session::join(transport::Bootstrap& bootstrap, const RuntimeOptions& opti
   auto arena = objstore::Arena::create(arena_options);
   if (!arena) return arena.error();
   arena_ = std::move(*arena);
-  store_ = std::make_unique<objstore::Store>(*arena_, objstore::StoreOptions{});
+  objstore::StoreOptions store_options;
+  store_options.on_waiting = [this] { post(host_, [this] { memory_watch_->begin(); }); };
+  store_ = std::make_unique<objstore::Store>(*arena_, std::move(store_options));
 
   // Second round: addresses and resources.
   std::unique_ptr<transport::ShmBackend> shm;
@@ -159,6 +161,9 @@ Status Session::join(transport::Bootstrap& bootstrap, const RuntimeOptions& opti
   core_->refs().fetcher = fetcher_.get();
   core_->on_transfer = [this](Rank from, BytesView message) { return fetcher_->on_message(from, message); };
   core_->on_transfer_lost = [this](Rank dead) { fetcher_->on_lost(dead); };
+  memory_watch_ =
+      std::make_unique<MemoryWatch>(*store_, clock_, [](const std::string& what) { TRIREME_LOG(warning, "{}", what); });
+  core_->attach(memory_watch_.get());
   core_->connect = [this](Rank rank, BytesView record) { return connect(rank, record); };
   core_->describe = [this] { return describe(); };
   core_->on_shutdown = [this] { shutdown_.signal(); };

@@ -7,6 +7,7 @@
 #include "core/doorkeeper.hpp"
 #include "core/fetcher.hpp"
 #include "core/launcher_watch.hpp"
+#include "core/memory_watch.hpp"
 #include "core/rank_core.hpp"
 #include "core/thread_host.hpp"
 #include "objstore/arena.hpp"
@@ -73,6 +74,7 @@ class Session {
   SystemClock clock_;
   std::unique_ptr<RankCore> core_;
   std::unique_ptr<TransferFetcher> fetcher_;
+  std::unique_ptr<MemoryWatch> memory_watch_;
   std::unique_ptr<scheduler::ProgressEngine> engine_;
   std::unique_ptr<scheduler::Executor> executor_;
   std::unique_ptr<Doorkeeper> doorkeeper_;  ///< rank 0 of a job with seats

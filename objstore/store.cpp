@@ -296,6 +296,7 @@ StoreStats Store::stats() const {
   const std::lock_guard lock(impl_->waiting_mutex);
   out.waiting = impl_->waiting_count.load();
   out.waiting_bytes = impl_->waiting_bytes;
+  out.served = impl_->served;
   return out;
 }
 

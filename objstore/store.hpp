@@ -52,6 +52,8 @@ struct StoreOptions {
   std::size_t waiting_max = 65'536;
   /// A secondary copy was evicted; runs on the thread that needed the memory, no lock held.
   std::function<void(ObjectId)> on_evicted;
+  /// A creation begins to wait for memory while none waited; runs on its thread, no lock held.
+  std::function<void()> on_waiting;
   Spiller* spiller = nullptr;
 };
 
@@ -61,6 +63,7 @@ struct StoreStats {
   std::uint64_t dropped_pinned = 0;  ///< dropped, but still pinned by readers
   std::uint64_t evictions = 0, evicted_bytes = 0;
   std::uint64_t waiting = 0, waiting_bytes = 0;  ///< creations that wait for memory
+  std::uint64_t served = 0;                      ///< creations that waited and have it
 };
 
 /// The copies of objects in this rank's arena, by id.
@@ -123,6 +126,8 @@ class Store {
   /// Somebody freed arena memory behind the store's back: serves waiting creations.
   void memory_freed();
   StoreStats stats() const;
+  /// What the creation that has waited longest waits for, and what fills the arena; empty when none waits.
+  std::string why_waiting() const;
   Arena& arena() const;
 
   struct Impl;  // private; named here for the entries of the table

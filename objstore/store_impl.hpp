@@ -111,9 +111,10 @@ struct Store::Impl {
   std::atomic<std::uint64_t> evictions{0}, evicted_bytes{0};
   std::atomic<std::uint64_t> evictable_bytes{0};  // in the lists of unpinned secondaries
 
-  std::mutex waiting_mutex;  // guards the four below; taken with no shard locked
+  std::mutex waiting_mutex;  // guards the five below; taken with no shard locked
   std::deque<Waiting> waiting;
   std::uint64_t waiting_bytes = 0;
+  std::uint64_t served = 0;
   bool serving = false;      // a thread is in serve(): it alone takes from the queue, so order holds
   bool serve_again = false;  // memory was freed meanwhile
   /// Size of the queue including the creation being served. seq_cst: who frees memory and then reads 0 is ordered

@@ -105,6 +105,7 @@ void Store::Impl::serve() {
       break;
     }
     waiting_bytes -= first.size;
+    ++served;
     waiting_count.fetch_sub(1);
     lock.unlock();
     if (allocation) {
@@ -126,6 +127,7 @@ void Store::create_when_possible(ObjectId id, std::uint64_t size, CopyKind kind,
     if (auto allocation = impl.place(id, size, kind, exists)) return done(*allocation);
     if (exists) return done(impl.create(id, size, kind));
   }
+  bool first = false;
   {
     std::unique_lock lock(impl.waiting_mutex);
     if (impl.waiting.size() >= impl.options.waiting_max) {
@@ -138,9 +140,18 @@ void Store::create_when_possible(ObjectId id, std::uint64_t size, CopyKind kind,
     }
     impl.waiting.push_back({id, size, kind, std::move(done)});
     impl.waiting_bytes += size;
-    impl.waiting_count.fetch_add(1);
+    first = impl.waiting_count.fetch_add(1) == 0;
   }
+  if (first && impl.options.on_waiting) impl.options.on_waiting();
   impl.serve();  // memory may have been freed between the attempt and the queue
+}
+
+std::string Store::why_waiting() const {
+  std::unique_lock lock(impl_->waiting_mutex);
+  if (impl_->waiting.empty()) return "";
+  const auto size = impl_->waiting.front().size;
+  lock.unlock();
+  return impl_->no_room(size).message;
 }
 
 bool Store::cancel(ObjectId id) {

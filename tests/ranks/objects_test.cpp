@@ -220,8 +220,7 @@ TEST_CASE("more than an arena holds is got together") {
       made.push_back(trireme::submit_with<&numbers>(on(rank), kBig, static_cast<int>(made.size())));
   }
   const auto all = trireme::get(made);
-  for (std::size_t i = 0; i < made.size(); ++i)
-    CHECK(all.at(i) == std::vector<double>(kBig, static_cast<double>(i)));
+  for (std::size_t i = 0; i < made.size(); ++i) CHECK(all.at(i) == std::vector<double>(kBig, static_cast<double>(i)));
 }
 
 TEST_CASE("nothing stays behind after objects") {

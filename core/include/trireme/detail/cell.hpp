@@ -97,8 +97,8 @@ class Cell {
   bool ready() const { return state_.load(std::memory_order_acquire) == kReady; }
   /// False when the cell is ready already: the waiter will not be fired.
   bool add_waiter(Waiter* waiter);
-  /// Marks a pending cell as one whose value is wanted in this rank, although nobody waits for it yet: once another rank
-  /// knows the cell, the protocol fetches the value as it does for a waiter. False when the cell is ready.
+  /// Marks a pending cell as one whose value is wanted in this rank, although nobody waits for it yet: once another
+  /// rank knows the cell, the protocol fetches the value as it does for a waiter. False when the cell is ready.
   bool want();
   /// Whether somebody waits for the value, or wants it.
   bool wanted() const {
