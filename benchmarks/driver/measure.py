@@ -30,10 +30,14 @@ class SampleError(Exception):
 
 @dataclass
 class Figures:
-    """All samples of one system in one measure, in the order of the turns."""
+    """All samples of one system in one measure, in the order of the turns. `turns`: of each; without it the first ones."""
 
     unit: str = ""
     values: list[float] = field(default_factory=list)
+    turns: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.turns = self.turns or list(range(len(self.values)))
 
     @property
     def median(self) -> float:
@@ -59,7 +63,9 @@ class Comparison:
     def ratios(self) -> list[float]:
         if not (self.subject_figures and self.anchor_figures):
             return []
-        return [s / a for s, a in zip(self.subject_figures.values, self.anchor_figures.values) if a]
+        theirs = dict(zip(self.anchor_figures.turns, self.anchor_figures.values))
+        ours = zip(self.subject_figures.turns, self.subject_figures.values)
+        return [value / theirs[turn] for turn, value in ours if theirs.get(turn)]
 
     def excess(self) -> float | None:
         """How many times worse than the goal; None where there is no goal or no figure."""
@@ -98,11 +104,19 @@ class _Trial:
     notes: dict[str, str] = field(default_factory=dict)
     refused: str = ""
 
-    def add(self, name: str, unit: str, value: float) -> None:
-        self.figures[name].unit = unit
-        self.figures[name].values.append(value)
+    def add(self, turn: int, name: str, unit: str, value: float) -> None:
+        figures = self.figures[name]
+        figures.unit = unit
+        figures.values.append(value)
+        figures.turns.append(turn)
 
-    def drop(self, name: str, why: str) -> None:
+    def fail(self, turn: int, name: str, why: str) -> None:
+        """A peer that fails now and then keeps the figures of its other turns; Trireme does not."""
+        taken = len(self.figures[name].values)
+        failed = turn + 1 - taken
+        if name != self.measure.subject.name and failed <= taken:
+            self.notes[name] = f"{name} failed in {failed} of its turns: {why}"
+            return
         self.notes[name] = why
         del self.figures[name]
 
@@ -149,7 +163,7 @@ class Runner:
             open_trials = [t for t in trials if not t.refused and turn < self._turns(t.measure)]
             names = dict.fromkeys(c.name for t in open_trials for c in t.measure.systems(with_subject))
             for name in names:
-                self._turn(open_trials, name, with_subject)
+                self._turn(turn, open_trials, name, with_subject)
         return [comparison for trial in trials for comparison in self._pair(trial)]
 
     def _turns(self, measure: Measure) -> int:
@@ -157,7 +171,7 @@ class Runner:
             return 1
         return min(self._repeats, measure.quick_repeats or self._repeats) if self._quick else self._repeats
 
-    def _turn(self, trials: list[_Trial], name: str, with_subject: bool) -> None:
+    def _turn(self, turn: int, trials: list[_Trial], name: str, with_subject: bool) -> None:
         """One sample of the system of that name in every trial that still has it."""
         together: dict[Command, list[tuple[_Trial, Command]]] = {}
         for trial in trials:
@@ -169,13 +183,13 @@ class Runner:
                     together.setdefault(whole, []).append((trial, command))
                     continue
                 try:
-                    trial.add(name, *self._sample(command, trial.measure.wall))
+                    trial.add(turn, name, *self._sample(command, trial.measure.wall))
                 except SampleError as error:
-                    trial.drop(name, str(error))
+                    trial.fail(turn, name, str(error))
         for members in together.values():
-            self._sample_session(name, members)
+            self._sample_session(turn, name, members)
 
-    def _sample_session(self, name: str, members: list[tuple[_Trial, Command]]) -> None:
+    def _sample_session(self, turn: int, name: str, members: list[tuple[_Trial, Command]]) -> None:
         cases = tuple(dict.fromkeys(command.args[0] for _, command in members))
         try:
             out, _ = self._run(members[0][1], cases)
@@ -186,9 +200,9 @@ class Runner:
         for trial, command in members:
             sample = samples.get(command.args[0])
             if sample is None or "error" in sample:
-                trial.drop(name, sample["error"] if sample else failure)
+                trial.fail(turn, name, sample["error"] if sample else failure)
             else:
-                trial.add(name, command.unit or sample["unit"], sample["value"] * command.scale)
+                trial.add(turn, name, command.unit or sample["unit"], sample["value"] * command.scale)
 
     @staticmethod
     def _pair(trial: _Trial) -> list[Comparison]:

@@ -66,7 +66,7 @@ def _cells(c: Comparison) -> list[str]:
         c.anchor or "-",
         number(anchor.median) if anchor else "-",
         number(statistics.median(ratios)) if ratios else "-",
-        spread, _goal_text(c), c.verdict() or c.note,
+        spread, _goal_text(c), "; ".join(filter(None, (c.verdict(), c.note))),
     ]
 
 

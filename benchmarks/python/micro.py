@@ -1,6 +1,6 @@
 """The work of `ray microbenchmark` and of Ray's published single-node limits, for Ray and for Trireme.
 
-usage: micro.py ray|trireme CASE[,CASE...] [seconds=0.4] [count=...]
+usage: micro.py ray|trireme CASE[,CASE...] [seconds=0.3] [count=10000]
 
 Own code after the description in docs/benchmarks.md. All cases named run in one process, one after another, because Ray takes
 seconds to start.
@@ -255,7 +255,7 @@ def main() -> int:
         print(__doc__, file=sys.stderr)
         return 2
     name, wanted, *words = sys.argv[1:]
-    chosen = runtime.options(words, {"seconds": 0.4, "count": 1000})
+    chosen = runtime.options(words, {"seconds": 0.3, "count": 10_000})
     ray = runtime.start(name)
     status = runtime.run_cases(wanted, CASES, Work(ray, chosen["seconds"], chosen["count"]))
     ray.shutdown()

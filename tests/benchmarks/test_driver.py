@@ -155,6 +155,28 @@ class DriverTest(unittest.TestCase):
         self.assertIsNone(result.anchor_figures)
         self.assertIn("out of luck", result.note)
 
+    def test_a_peer_that_fails_in_some_turns_keeps_the_others_and_trireme_does_not(self) -> None:
+        def fails_in(turns: set[int], value: float) -> dict[str, object]:
+            count = self.folder / f"count{value}"
+            text = (f"import pathlib; p = pathlib.Path(r'{count}'); n = len(p.read_text()) if p.exists() else 0\n"
+                    f"p.write_text('x' * (n + 1))\n"
+                    f"if n in {turns}: raise SystemExit('out of luck')\n"
+                    f"print('{{\"unit\": \"ns\", \"value\": %d}}' % ({value} * (n + 1)))")
+            return {"peer": "x", "command": ["{python}", "-c", text]}
+
+        (some,) = self.runner({"ours": fails_in(set(), 30), "theirs": fails_in({1, 3}, 10)}).compare([measure()])
+        self.assertEqual(some.anchor_figures.values, [10, 30, 50])
+        self.assertEqual(some.ratios, [3.0] * 3)  # of the same turns
+        self.assertEqual(some.record()["repeats"], 3)
+        self.assertIn("peer failed in 2 of its turns: ", some.note)
+        self.assertIn("missed by 2.00x; peer failed in 2", report.terminal([some]))
+        for index, (ours, theirs) in enumerate((({4}, set()), (set(), {0}), (set(), {1, 2}))):
+            entry = {"ours": fails_in(ours, 31 + index), "theirs": fails_in(theirs, 11 + index)}
+            (lost,) = self.runner(entry).compare([measure()])
+            self.assertEqual(lost.verdict(), "")
+            self.assertIs((lost.subject_figures if ours else lost.anchor_figures), None)
+            self.assertIn("out of luck", lost.note)
+
     def test_too_many_busy_processes_are_refused(self) -> None:
         (result,) = self.runner().compare([measure(polls=10**6)])
         self.assertFalse(self.log.exists())
