@@ -417,10 +417,21 @@ TEST_CASE("one thread that goes to sleep beside a busy one is told") {
     if (!all) told.store(true);
   };
   Pool pool(options);
-  pool.run([&] {
+  // Both threads are awake: one that slept before the other had work has nothing new to tell.
+  std::atomic<int> awake{0};
+  const auto both_are_awake = [&] {
+    awake.fetch_add(1);
+    while (awake.load() < 2) std::this_thread::yield();
+  };
+  Jobs jobs;
+  jobs.push_back(std::make_unique<Job>(both_are_awake));
+  jobs.push_back(std::make_unique<Job>([&] {
+    both_are_awake();
     const auto give_up = SystemClock::read() + 20 * kSecond;
     while (!told.load() && SystemClock::read() < give_up) std::this_thread::yield();
-  });
+  }));
+  for (auto& job : jobs) pool.executor.push(job.get());
+  jobs.wait_until_released();
   CHECK(told.load());
 }
 
