@@ -187,12 +187,13 @@ bool wait_ready(Cell* cell, std::int64_t deadline_ns) {
 }
 
 bool InOrder::wait_next() {
-  auto* cell = cells_[at_++];
+  auto* cell = cells_.front();
+  cells_ = cells_.subspan(1);
   if (cell->ready()) return true;
   if (!all_wanted_) {
     if (deadline_ns_ == kForever && run_in_place(*current().context().host, cell)) return true;
     all_wanted_ = true;
-    want(std::span(cells_).subspan(at_));
+    want(cells_);
   }
   return wait_ready(cell, deadline_ns_);
 }

@@ -241,6 +241,9 @@ void bind_worker(py::module_& module) {
              return to_python(std::move(ref));
            })
       .def("exit_actor", [](WorkerCore& self) { self.worker->exit_actor(); })
+      .def(
+          "note_interrupted", [](WorkerCore& self, std::uint64_t token) { self.worker->note_interrupted(token); },
+          py::arg("token"))
       .def_property_readonly("cancelled", [](const WorkerCore& self) { return self.worker->cancelled(); })
       .def(
           "set_label", [](WorkerCore& self, const std::string& label) { self.worker->set_label(label); },

@@ -113,6 +113,9 @@ struct WorkerPage {
   alignas(64) std::atomic<std::uint32_t> asleep;
   /// Token of the call that is to be cancelled, written (release) before SIGINT is sent.
   alignas(64) std::atomic<std::uint64_t> cancelled;
+  /// Token of the call in which SIGINT has raised KeyboardInterrupt, written by the worker. Until then the rank repeats
+  /// the signal: between the interpreter's last look for signals and a system call that blocks, one is seen too late.
+  std::atomic<std::uint64_t> interrupted;
   /// Per task sent ahead: kQueued until either side takes it by compare-exchange (acq_rel). The worker takes what it
   /// begins (kStarted) and frees (kFree, release) what it finds taken back; the rank frees what is done.
   enum : std::uint32_t { kFree, kQueued, kStarted, kTakenBack };

@@ -174,6 +174,7 @@ class Pool final : public Runner, public core::SideQueue, public scheduler::Poll
   /// Takes the call out of the worker's list.
   std::unique_ptr<InFlight> finished(Worker& worker, std::uint64_t token);
   void check_long_tasks();
+  void repeat_interrupts(Nanos now);
 
   core::Session& session_;
   core::Context& context_;
@@ -203,6 +204,11 @@ class Pool final : public Runner, public core::SideQueue, public scheduler::Poll
   core::CancelledKeys cancelled_;
   std::vector<std::function<void()>> after_;
   std::atomic<Nanos> look_again_{kForever};
+  struct Interrupt {
+    std::uint64_t token = 0;
+    Nanos due = 0, wait = 0;
+  };
+  std::vector<Interrupt> interrupts_;  // of cancelled tasks that may not have noticed
   Nanos descriptors_seen_ = 0;
   bool armed_ = false;
   bool told_idle_ = false;

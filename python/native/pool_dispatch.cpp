@@ -390,6 +390,7 @@ void Pool::check_long_tasks() {
   const auto now = SystemClock::read();
   if (now < look_again_.load(std::memory_order_relaxed)) return;
   look_again_.store(kForever);
+  repeat_interrupts(now);
   bool any = false;
   for (const auto& worker : workers_) {
     if (!worker || worker->tasks.size() < 2 || worker->gone) continue;
@@ -451,6 +452,9 @@ bool Pool::cancel(std::uint64_t key, core::CancelOptions options) {
         } else {
           worker.end.page().cancelled.store(flight.token, std::memory_order_release);
           kill_process(worker, SIGINT);
+          const auto now = SystemClock::read();
+          interrupts_.push_back({flight.token, now + kInterruptAgain, kInterruptAgain});
+          look_again_.store(std::min<Nanos>(look_again_, now + kInterruptAgain));
         }
       }
     } else {

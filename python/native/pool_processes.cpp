@@ -201,6 +201,23 @@ void Pool::add_output(Worker& worker, int stream, std::string_view text, bool en
   log_ready_.notify_one();
 }
 
+/// See WorkerPage::interrupted.
+void Pool::repeat_interrupts(Nanos now) {
+  std::erase_if(interrupts_, [&](Interrupt& each) {
+    const auto at = flights_.find(each.token);
+    if (at == flights_.end()) return true;
+    auto& worker = *at->second->worker;
+    if (worker.gone || worker.end.page().interrupted.load(std::memory_order_acquire) == each.token) return true;
+    if (now >= each.due) {
+      kill_process(worker, SIGINT);
+      each.wait = std::min(2 * each.wait, kInterruptRarest);
+      each.due = now + each.wait;
+    }
+    look_again_.store(std::min<Nanos>(look_again_, each.due));
+    return false;
+  });
+}
+
 void Pool::kill_process(Worker& worker, int signal) {
   if (worker.pid > 0) {
     ::kill(worker.pid, signal);

@@ -43,6 +43,10 @@ struct Drain {
   std::function<void()> end_;
 };
 
+/// A cancelled task that does not notice is interrupted again after this time, then after twice as long each time.
+inline constexpr Nanos kInterruptAgain = 10 * kMillisecond;
+inline constexpr Nanos kInterruptRarest = kSecond;
+
 /// A call under way in a worker.
 struct InFlight : CachedBlock {
   std::uint64_t token = 0;

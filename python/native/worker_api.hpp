@@ -59,6 +59,7 @@ class WorkerApi final : public Api {
   RefPtr myself(const Check& interrupted);
   void exit_actor();
   void set_label(std::string_view label);
+  void note_interrupted(std::uint64_t token) { link_.page().interrupted.store(token, std::memory_order_release); }
   std::uint64_t cancelled() const { return link_.page().cancelled.load(std::memory_order_acquire); }
 
   // Api

@@ -257,6 +257,7 @@ class Worker:
         """SIGINT: the runtime wants what runs now cancelled."""
         running = self.core.running
         if running and self.core.cancelled == running:
+            self.core.note_interrupted(running)  # once: what the call does about it is not interrupted again
             raise KeyboardInterrupt
 
     # What calls need before they run.

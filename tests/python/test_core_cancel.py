@@ -481,3 +481,47 @@ def test_a_coroutine_that_is_cancelled_before_its_first_step(runtime, tmp_path):
         cancelled(runtime, pending)
         runtime.get(held)
     assert runtime.get([actor.echo.remote(i) for i in range(4)], timeout=60) == [0, 1, 2, 3]
+
+
+def test_a_signal_that_is_lost_is_sent_again(runtime, tmp_path):
+    """One that comes after the interpreter's last look and before a system call blocks is seen only after that."""
+
+    @runtime.remote
+    def sleeps(path):
+        import signal
+        import time
+
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        (path / "deaf").touch()
+        while not (path / "go").exists():
+            time.sleep(0.001)
+        signal.signal(signal.SIGINT, before)
+        time.sleep(600)
+
+    ref = sleeps.remote(tmp_path)
+    eventually((tmp_path / "deaf").exists)
+    runtime.cancel(ref)
+    (tmp_path / "go").touch()
+    cancelled(runtime, ref)
+
+
+def test_what_a_task_does_about_its_interruption_is_not_interrupted(runtime, tmp_path):
+    @runtime.remote
+    def tidies(path):
+        import time
+
+        times = 0
+        (path / "began").touch()
+        end = time.monotonic() + 600
+        while time.monotonic() < end:
+            try:
+                time.sleep(end - time.monotonic())
+            except KeyboardInterrupt:
+                times += 1
+                end = time.monotonic() + 0.5  # fifty times the wait for the first repetition
+        return times
+
+    ref = tidies.remote(tmp_path)
+    eventually((tmp_path / "began").exists)
+    runtime.cancel(ref)
+    assert runtime.get(ref, timeout=60) == 1

@@ -207,17 +207,16 @@ CellRef make_plain_cell();
 /// INT64_MAX without limit. False when the deadline passed.
 bool wait_ready(Cell* cell, std::int64_t deadline_ns);
 /// Waits for one cell after the other. As soon as it has to block, the values of all that follow are fetched, too.
-/// For one thread; others hold the cells.
+/// For one thread; the caller keeps the cells, and the array of them.
 class InOrder {
  public:
-  InOrder(std::vector<Cell*> cells, std::int64_t deadline_ns) : cells_(std::move(cells)), deadline_ns_(deadline_ns) {}
+  InOrder(std::span<Cell* const> cells, std::int64_t deadline_ns) : cells_(cells), deadline_ns_(deadline_ns) {}
   /// wait_ready() of the first cell, then of the next.
   bool wait_next();
 
  private:
-  std::vector<Cell*> cells_;
+  std::span<Cell* const> cells_;  // those that are still to come
   std::int64_t deadline_ns_;
-  std::size_t at_ = 0;
   bool all_wanted_ = false;
 };
 /// Blocks until at least `count` of the cells are ready or the deadline passed.
